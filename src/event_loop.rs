@@ -1,0 +1,443 @@
+//! The first engine: one poll thread that does all the waiting, and workers that do all the answering.
+//!
+//! ```text
+//!             poll thread (one)                               worker threads
+//!   socket --> Connection::ready ----Next::Dispatch(job)----> Workers::submit
+//!                 |  bytes -> http::parse -> requests             |
+//!                 |                                               v  Service::respond -> bytes
+//!   socket <-- Connection::complete <---- take ---- Completions::push   (rings if the poll thread may sleep)
+//! ```
+//!
+//! A request goes round this ring once, and nobody calls back: a `Connection` *returns* what should happen as a
+//! `Next`, and `EventLoop::apply` is the one place where it does happen.
+//!
+//! # A turn
+//!
+//! 1. **Poll** until a socket is ready, the bell rings, or a deadline is due.
+//! 2. **Sockets**: each event goes to its connection.
+//! 3. **Accept** newcomers, a bounded number of them.
+//! 4. **Completions**: each finished job goes back to its connection, which writes at once.
+//! 5. **Sweep** the connections whose time is up, if a deadline is due.
+//! 6. **Hand over**: everything that this turn has produced goes to the workers in one go. This comes last, so that no
+//!    job can be left lying while the loop sleeps.
+//!
+//! # What must always hold
+//!
+//! - The poll thread never blocks anywhere but in `poll`: it reads no file, sleeps for nobody, and holds a lock only to
+//!   move a few pointers.
+//! - A connection is in the slab from accept to close, and its key is its token. While a job is out, the connection is
+//!   kept, so a key is never given away under an answer that is still to come.
+//! - A socket is registered once, edge-triggered, for reading and writing. Nothing is ever registered again.
+//! - Events may be spurious; every one is only a reason to try.
+//! - An error on one connection ends that connection. Only the poller itself can end the loop.
+//! - An idle loop sleeps: there is no periodic wake-up.
+
+mod completions;
+mod connection;
+mod deadlines;
+mod job;
+mod workers;
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use self::completions::Completions;
+use self::connection::{Connection, Next, Readiness, Workbench};
+use self::deadlines::{Clock, Deadlines, Tick};
+use self::job::{Job, Jobs};
+use self::workers::{Common, LaneConfig, Workers};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::service::{Lane, Service};
+use crate::shutdown::Drain;
+
+/// Tokens that are not connections. Slab keys count up from zero and never get here.
+const LISTENER: Token = Token(usize::MAX);
+const BELL: Token = Token(usize::MAX - 1);
+
+/// Events taken from the poller at once.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// Bytes read at once. A request is a few hundred; this is for pipelines and bodies.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How long the oldest quick job may wait before another thread is put to work.
+const QUICK_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The quick lane may grow to this many times its size when its threads are blocked.
+const QUICK_GROWTH: usize = 4;
+
+/// When descriptors have run out and none of ours closes, how long until accepting is tried again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// How the event loop is to be set up.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) limits: Limits,
+    /// Threads of the quick lane.
+    pub(crate) workers: usize,
+    /// Most threads of the slow lane.
+    pub(crate) slow_workers: usize,
+    /// Stop after this many responses.
+    pub(crate) requests: Option<u64>,
+}
+
+/// Tells a running event loop to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopper {
+    requested: Arc<AtomicBool>,
+    completions: Arc<Completions>,
+}
+
+impl Stopper {
+    /// Begins the shutdown. Saying it again changes nothing.
+    pub(crate) fn stop(&self) {
+        self.requested.store(true, Ordering::Release);
+        self.completions.ring();
+    }
+}
+
+/// The poll thread's possessions.
+pub(crate) struct EventLoop {
+    poll: Poll,
+    clock: Clock,
+    connections: Slab<Connection>,
+    acceptor: Acceptor,
+    deadlines: Deadlines,
+    bench: Workbench,
+    quick: Workers,
+    slow: Workers,
+    /// This turn's jobs for each lane.
+    quick_jobs: Jobs,
+    slow_jobs: Jobs,
+    /// Whether jobs of the quick lane may be waiting for a thread.
+    quick_waits: bool,
+    common: Arc<Common>,
+    stopper: Stopper,
+    /// When a shutdown under way is cut short.
+    drain_until: Option<Instant>,
+}
+
+/// The listening socket and what is known about it.
+struct Acceptor {
+    /// `None` once the server is shutting down.
+    listener: Option<TcpListener>,
+    /// Whether connections may be waiting that no event will announce.
+    backlog: Backlog,
+}
+
+/// What is known about connections waiting to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backlog {
+    /// None; an event will announce the next one.
+    Empty,
+    /// There may be some; they are accepted in the next turn.
+    Waiting,
+    /// There are some, but no place for them until a connection closes.
+    Full,
+    /// There are some, but no descriptor for them until one closes; if it is none of ours, we find out by trying.
+    OutOfDescriptors { retry: Instant },
+}
+
+impl EventLoop {
+    /// Sets up the loop and starts its workers.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a poller, a waker or a thread.
+    pub(crate) fn new(
+        listener: std::net::TcpListener,
+        setup: Setup,
+        service: Arc<dyn Service>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let completions = Arc::new(Completions::new(Waker::new(poll.registry(), BELL)?));
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+
+        let common = Arc::new(Common {
+            service: Arc::clone(&service),
+            completions: Arc::clone(&completions),
+            metrics: Arc::clone(&metrics),
+            limits: setup.limits.clone(),
+            draining: AtomicBool::new(false),
+        });
+        let quick = LaneConfig {
+            name: "quick",
+            threads_min: setup.workers,
+            threads_max: setup.workers.saturating_mul(QUICK_GROWTH),
+            // As long as there are connections: each has one job out at most.
+            queue_max: usize::MAX,
+            patience: QUICK_PATIENCE,
+        };
+        let slow = LaneConfig {
+            name: "slow",
+            // One thread that is always there means that no job is stranded when the system refuses to start another.
+            threads_min: 1,
+            threads_max: setup.slow_workers,
+            queue_max: setup.limits.slow_queue_max,
+            patience: Duration::ZERO,
+        };
+        let now = Instant::now();
+        let clock = Clock::new(now);
+        Ok(Self {
+            poll,
+            connections: Slab::new(),
+            acceptor: Acceptor { listener: Some(listener), backlog: Backlog::Waiting },
+            deadlines: Deadlines::new(),
+            bench: Workbench {
+                now: clock.tick(now),
+                limits: setup.limits,
+                service,
+                metrics,
+                scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+                spare_jobs: Vec::new(),
+                requests_left: setup.requests,
+                draining: false,
+            },
+            clock,
+            quick: Workers::start(quick, Arc::clone(&common))?,
+            slow: Workers::start(slow, Arc::clone(&common))?,
+            quick_jobs: Vec::new(),
+            slow_jobs: Vec::new(),
+            quick_waits: false,
+            common,
+            stopper: Stopper { requested: Arc::default(), completions },
+            drain_until: None,
+        })
+    }
+
+    /// What stops this loop from another thread.
+    pub(crate) fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Runs until stopped, and then until everybody has been answered.
+    ///
+    /// # Errors
+    ///
+    /// If the poller fails, which it does not do for anything a client can cause.
+    pub(crate) fn run(mut self) -> io::Result<Drain> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut finished = Vec::new();
+        loop {
+            let timeout = self.sleep_time(Instant::now());
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
+                outcome => outcome?,
+            }
+            let now = Instant::now();
+            self.bench.now = self.clock.tick(now);
+
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.acceptor.backlog = Backlog::Waiting,
+                    BELL => {}
+                    Token(key) => self.socket_ready(key, event),
+                }
+            }
+            self.accept(now);
+            self.stopper.completions.take(&mut finished);
+            for job in finished.drain(..) {
+                self.job_finished(job);
+            }
+            if self.stopper.requested.load(Ordering::Acquire) || self.bench.requests_left == Some(0) {
+                self.begin_drain(now);
+            }
+            self.sweep();
+            self.hand_over(now);
+
+            if let Some(until) = self.drain_until {
+                let open = self.connections.len();
+                if open == 0 {
+                    break Ok(self.stop_workers(until));
+                }
+                if now >= until {
+                    break Ok(Drain::Cut(open as u64));
+                }
+            }
+        }
+    }
+
+    /// How long the next poll may sleep.
+    fn sleep_time(&self, now: Instant) -> Option<Duration> {
+        let sweep = self.clock.until(self.deadlines.due(), now);
+        let watch = self.quick_waits.then_some(QUICK_PATIENCE);
+        let retry = match self.acceptor.backlog {
+            Backlog::Waiting => Some(Duration::ZERO),
+            Backlog::OutOfDescriptors { retry } => Some(retry.saturating_duration_since(now)),
+            Backlog::Empty | Backlog::Full => None,
+        };
+        let drain = self.drain_until.map(|until| until.saturating_duration_since(now));
+        let timeout = [sweep, watch, retry, drain].into_iter().flatten().min();
+        if timeout == Some(Duration::ZERO) || self.stopper.completions.may_sleep() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        }
+    }
+
+    fn socket_ready(&mut self, key: usize, event: &Event) {
+        let readiness = Readiness {
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            closed: event.is_read_closed() || event.is_error(),
+        };
+        // An event may be left over from a connection that was closed earlier in this very turn.
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let next = connection.ready(readiness, &mut self.bench);
+        self.apply(key, next);
+    }
+
+    fn job_finished(&mut self, job: Box<Job>) {
+        let key = job.token;
+        let Some(connection) = self.connections.get_mut(key) else {
+            debug_assert!(false, "a connection is kept while its job is out");
+            return;
+        };
+        let next = connection.complete(job, &mut self.bench);
+        self.apply(key, next);
+    }
+
+    /// Makes what a connection asks for happen.
+    fn apply(&mut self, key: usize, next: Next) {
+        match next {
+            Next::Wait => {
+                let deadline = self.connections.get(key).map_or(Tick::NEVER, Connection::deadline);
+                self.deadlines.note(deadline);
+            }
+            Next::Dispatch(mut job) => {
+                job.token = key;
+                match job.lane {
+                    Lane::Quick => self.quick_jobs.push(job),
+                    Lane::Slow => self.slow_jobs.push(job),
+                }
+            }
+            Next::Close => {
+                // Closing the descriptor takes it out of the poller as well.
+                drop(self.connections.remove(key));
+                self.bench.metrics.connections_closed.add(1);
+                if matches!(self.acceptor.backlog, Backlog::Full | Backlog::OutOfDescriptors { .. }) {
+                    self.acceptor.backlog = Backlog::Waiting;
+                }
+            }
+        }
+    }
+
+    /// Accepts connections while there are some and there is room.
+    fn accept(&mut self, now: Instant) {
+        let Some(listener) = &self.acceptor.listener else { return };
+        match self.acceptor.backlog {
+            Backlog::Waiting => {}
+            Backlog::OutOfDescriptors { retry } if retry <= now => {}
+            _ => return,
+        }
+        self.acceptor.backlog = Backlog::Waiting;
+        for _ in 0..self.bench.limits.accepts_per_turn {
+            if self.connections.len() >= self.bench.limits.connections_max {
+                self.bench.metrics.accept_pauses.add(1);
+                self.acceptor.backlog = Backlog::Full;
+                return;
+            }
+            match listener.accept() {
+                Ok((mut socket, _)) => {
+                    let entry = self.connections.vacant_entry();
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
+                        log::warn!("cannot watch a new connection: {error}");
+                        continue;
+                    }
+                    let connection = entry.insert(Connection::new(socket, &self.bench));
+                    self.deadlines.note(connection.deadline());
+                    self.bench.metrics.connections_accepted.add(1);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => {
+                        self.acceptor.backlog = Backlog::Empty;
+                        return;
+                    }
+                    // The newcomer has left again, or was interrupted; the next one is not to suffer for it.
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+                    _ => {
+                        log::warn!("cannot accept connections for the moment: {error}");
+                        self.bench.metrics.accept_pauses.add(1);
+                        self.acceptor.backlog = Backlog::OutOfDescriptors { retry: now + ACCEPT_RETRY };
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Gives this turn's jobs to the workers.
+    fn hand_over(&mut self, now: Instant) {
+        if !self.slow_jobs.is_empty() {
+            self.slow.submit(&mut self.slow_jobs, now);
+            for mut job in self.slow_jobs.drain(..) {
+                job.turn_away();
+                self.bench.metrics.overloads.add(job.responses());
+                self.quick_jobs.push(job);
+            }
+        }
+        if !self.quick_jobs.is_empty() {
+            self.quick.submit(&mut self.quick_jobs, now);
+            self.quick_waits = true;
+        } else if self.quick_waits {
+            self.quick_waits = self.quick.nudge(now);
+        }
+    }
+
+    /// Expires connections whose time is up.
+    fn sweep(&mut self) {
+        let Some(keys) = self.deadlines.slice(self.bench.now, self.connections.capacity()) else { return };
+        for key in keys {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if connection.deadline() <= self.bench.now {
+                let next = connection.expire(&mut self.bench);
+                self.apply(key, next);
+            } else {
+                self.deadlines.note(connection.deadline());
+            }
+        }
+    }
+
+    /// Stops accepting, tells the workers to say goodbye in their answers, and loses patience with idle clients.
+    fn begin_drain(&mut self, now: Instant) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.common.draining.store(true, Ordering::Relaxed);
+        // Whoever the kernel has let in believes to be connected, and may have sent a request.
+        if self.acceptor.backlog == Backlog::Empty {
+            self.acceptor.backlog = Backlog::Waiting;
+        }
+        let mut turns = self.bench.limits.backlog.unsigned_abs() as usize / self.bench.limits.accepts_per_turn.max(1);
+        while self.acceptor.backlog == Backlog::Waiting && turns > 0 {
+            self.accept(now);
+            turns -= 1;
+        }
+        self.bench.draining = true;
+        self.acceptor.listener = None;
+        self.acceptor.backlog = Backlog::Empty;
+        for (_, connection) in &mut self.connections {
+            connection.drain(&self.bench);
+            self.deadlines.note(connection.deadline());
+        }
+        self.drain_until = Some(now + self.bench.limits.drain_timeout);
+    }
+
+    /// Waits for the worker threads, which have nothing left to do.
+    fn stop_workers(&self, until: Instant) -> Drain {
+        let quick = self.quick.stop(until);
+        let slow = self.slow.stop(until);
+        if quick && slow { Drain::Complete } else { Drain::Cut(0) }
+    }
+}

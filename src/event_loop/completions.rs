@@ -1,0 +1,83 @@
+//! The way back: finished jobs, and the bell that wakes the poll thread for them.
+//!
+//! Workers push; the poll thread takes everything at once. Between the two stands one mutex, held for a push or a take
+//! and never across a system call. Ringing the bell is a system call (a write to the poller's eventfd), so it is done
+//! only when the poll thread may be asleep, and only once for however many jobs come back meanwhile.
+//!
+//! # Why no completion is slept through
+//!
+//! `asleep` lives under the same mutex as the jobs. The poll thread sets it in [`Completions::may_sleep`], and only
+//! while there are no jobs. A worker that pushes finds it either
+//!
+//! - unset: then the poll thread is awake and has yet to call `may_sleep`, which will find our job and refuse; or
+//! - set: then we clear it and ring. mio keeps a ring that comes before the poll call, so it does not matter whether the
+//!   poll thread has fallen asleep already or is just about to.
+//!
+//! Others that find it unset after us need not ring: ours is still on its way, and the poll thread takes everything.
+//! Every access is inside the mutex, so there is no memory ordering to argue about.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mio::Waker;
+
+use super::job::{Job, Jobs};
+
+/// Finished jobs on their way back to the poll thread.
+#[derive(Debug)]
+pub(crate) struct Completions {
+    inner: Mutex<Inner>,
+    waker: Waker,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    jobs: Jobs,
+    /// Whether the poll thread has said that it will sleep, and nobody has rung since.
+    asleep: bool,
+}
+
+impl Completions {
+    pub(crate) fn new(waker: Waker) -> Self {
+        Self { inner: Mutex::default(), waker }
+    }
+
+    /// Gives a finished job back.
+    pub(crate) fn push(&self, job: Box<Job>) {
+        let ring = {
+            let mut inner = self.lock();
+            inner.jobs.push(job);
+            std::mem::take(&mut inner.asleep)
+        };
+        if ring {
+            self.ring();
+        }
+    }
+
+    /// Wakes the poll thread whatever it is doing.
+    pub(crate) fn ring(&self) {
+        if let Err(error) = self.waker.wake() {
+            // An eventfd takes a write as long as it exists, and it lives as long as we do.
+            log::error!("cannot wake the poll thread: {error}");
+        }
+    }
+
+    /// Exchanges the finished jobs for the empty list `taken`.
+    pub(crate) fn take(&self, taken: &mut Jobs) {
+        debug_assert!(taken.is_empty(), "jobs taken before have been dealt with");
+        let mut inner = self.lock();
+        inner.asleep = false;
+        std::mem::swap(&mut inner.jobs, taken);
+    }
+
+    /// Announces that the poll thread is going to sleep; it must not if this says no.
+    pub(crate) fn may_sleep(&self) -> bool {
+        let mut inner = self.lock();
+        inner.asleep = inner.jobs.is_empty();
+        inner.asleep
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code that can panic runs under this lock, so what it guards is whole even if it were poisoned.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
