@@ -395,3 +395,6 @@ impl<S: Socket> Connection<S> {
         Next::Wait
     }
 }
+
+#[cfg(test)]
+mod tests;

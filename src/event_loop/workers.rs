@@ -36,7 +36,7 @@ use super::completions::Completions;
 use super::job::{After, Job, Jobs, Refusal, Task};
 use crate::http::date::DateCache;
 use crate::http::response::CONTINUE;
-use crate::http::{Persistence, Response, Status};
+use crate::http::{Persistence, Request, Response, Status};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::service::Service;
@@ -246,7 +246,7 @@ impl LaneShared {
 
     /// The life of a worker thread.
     fn run(self: &Arc<Self>, id: usize) {
-        let mut date = DateCache::default();
+        let mut answerer = Answerer::new(Arc::clone(&self.common));
         let mut queue = self.lock();
         queue.starting -= 1;
         loop {
@@ -256,7 +256,7 @@ impl LaneShared {
                 drop(queue);
                 self.give(help);
                 log::debug!("Worker {}-{id} got a job; executing.", self.config.name);
-                answer(&mut job, &self.common, &mut date);
+                answerer.answer(&mut job);
                 self.common.completions.push(job);
                 queue = self.lock();
             } else if queue.stopping {
@@ -305,39 +305,57 @@ impl LaneShared {
     }
 }
 
-/// Answers a job's requests, as many as fit its output.
-fn answer(job: &mut Job, common: &Common, date: &mut DateCache) {
-    if job.task == Task::Continue {
-        job.output.extend_from_slice(CONTINUE);
-        return;
+/// What a worker brings to a job.
+pub(crate) struct Answerer {
+    common: Arc<Common>,
+    dates: DateCache,
+}
+
+impl Answerer {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
+        Self { common, dates: DateCache::default() }
     }
-    while let Some(request) = job.next_request() {
-        let method = request.method();
-        let wanted = request.persistence();
-        let response = match job.task {
-            Task::Overloaded => overloaded(),
-            _ => panic::catch_unwind(AssertUnwindSafe(|| common.service.respond(&request))).unwrap_or_else(|_| {
-                common.metrics.panics.add(1);
-                Response::error(Status::INTERNAL_SERVER_ERROR).closing()
-            }),
-        };
-        let says_goodbye = job.is_at_last() && common.draining.load(Ordering::Relaxed);
-        let persistence = if response.closes() || says_goodbye { Persistence::Close } else { wanted };
-        response.write(method, persistence, date.at(SystemTime::now()), &mut job.output);
-        job.request_answered();
-        if persistence == Persistence::Close {
-            job.give_up();
-            job.after = if wanted == Persistence::Close { After::Close } else { After::Linger };
+
+    /// Answers a job's requests, as many as fit its output.
+    pub(crate) fn answer(&mut self, job: &mut Job) {
+        if job.task == Task::Continue {
+            job.output.extend_from_slice(CONTINUE);
             return;
         }
-        if job.output.len() >= common.limits.output_bytes_max {
-            return;
+        while let Some(request) = job.next_request() {
+            let method = request.method();
+            let wanted = request.persistence();
+            let response = match job.task {
+                Task::Overloaded => overloaded(),
+                _ => self.respond(&request),
+            };
+            let says_goodbye = job.is_at_last() && self.common.draining.load(Ordering::Relaxed);
+            let persistence = if response.closes() || says_goodbye { Persistence::Close } else { wanted };
+            response.write(method, persistence, self.dates.at(SystemTime::now()), &mut job.output);
+            job.request_answered();
+            if persistence == Persistence::Close {
+                job.give_up();
+                job.after = if wanted == Persistence::Close { After::Close } else { After::Linger };
+                return;
+            }
+            if job.output.len() >= self.common.limits.output_bytes_max {
+                return;
+            }
+        }
+        if let Task::Refuse(Refusal { status, method }) = job.task {
+            let date = self.dates.at(SystemTime::now());
+            Response::error(status).write(method, Persistence::Close, date, &mut job.output);
+            job.refused();
+            job.after = After::Linger;
         }
     }
-    if let Task::Refuse(Refusal { status, method }) = job.task {
-        Response::error(status).write(method, Persistence::Close, date.at(SystemTime::now()), &mut job.output);
-        job.refused();
-        job.after = After::Linger;
+
+    /// Lets the service respond; a panic of its becomes a response, too.
+    fn respond(&self, request: &Request<'_>) -> Response {
+        panic::catch_unwind(AssertUnwindSafe(|| self.common.service.respond(request))).unwrap_or_else(|_| {
+            self.common.metrics.panics.add(1);
+            Response::error(Status::INTERNAL_SERVER_ERROR).closing()
+        })
     }
 }
 

@@ -149,7 +149,12 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("the connection is open");
     }
 
-    /// Closes so that the server sees a reset: by leaving something unread.
+    /// Closes one half of a connection that the server may have closed already.
+    pub fn try_half_close(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Closes so that the server sees a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option can be set");
     }
@@ -211,7 +216,7 @@ impl Client {
         assert_eq!(rest.escape_ascii().to_string(), "");
     }
 
-    /// Expects the server to be gone, in order or not.
+    /// Expects the server to close, in order or not, whatever it has sent before.
     #[track_caller]
     pub fn expect_gone(&mut self) {
         let mut rest = Vec::new();
