@@ -125,6 +125,13 @@ impl EngineName {
     }
 }
 
+/// Prints a line to standard error. That nobody may be reading it is no reason to stop, as it is for `eprintln`.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(io::stderr(), $($words)*);
+    }};
+}
+
 /// What went wrong at run time, in one line that says what to do.
 struct Failure(String);
 
@@ -138,11 +145,11 @@ pub(crate) fn main() -> ExitCode {
     match serve.run() {
         Ok(Drain::Complete) => ExitCode::SUCCESS,
         Ok(Drain::Cut(connections)) => {
-            eprintln!("hello: the drain timeout has passed; {connections} connections were cut");
+            say!("hello: the drain timeout has passed; {connections} connections were cut");
             ExitCode::from(CUT)
         }
         Err(Failure(line)) => {
-            eprintln!("hello: {line}");
+            say!("hello: {line}");
             ExitCode::from(FAILED)
         }
     }
@@ -178,13 +185,12 @@ impl Serve {
         stop_on_signals(handle.clone(), self.drain_timeout)
             .map_err(|error| Failure(format!("cannot wait for signals: {error}")))?;
 
-        // Whoever started us in a script waits for this line, so it must not linger in a buffer. That nobody may be
-        // reading it is no reason to stop.
+        // Whoever started us in a script waits for this line, so it must not linger in a buffer.
         let mut stdout = io::stdout();
         let _ = writeln!(stdout, "Listening on http://{}", handle.address()).and_then(|()| stdout.flush());
-        eprintln!("{summary}");
+        say!("{summary}");
         let drain = server.run().map_err(|error| Failure(format!("the poller failed: {error}")))?;
-        eprintln!("Stopped after {}.", handle.metrics());
+        say!("Stopped after {}.", handle.metrics());
         Ok(drain)
     }
 
@@ -257,10 +263,10 @@ fn stop_on_signals(handle: Handle, drain_timeout: Duration) -> io::Result<()> {
             // The event loop keeps its own deadline; a single thread asleep in a handler cannot.
             thread::spawn(move || {
                 thread::sleep(drain_timeout.saturating_add(DRAIN_OVERTIME));
-                eprintln!("hello: the drain timeout has passed; whoever was still waiting was cut");
+                say!("hello: the drain timeout has passed; whoever was still waiting was cut");
                 process::exit(CUT.into());
             });
-            eprintln!("Stopping: finishing what was asked. Once more stops at once.");
+            say!("Stopping: finishing what was asked. Once more stops at once.");
         }
         if received.next().is_some() {
             process::exit(CUT.into());
@@ -284,7 +290,7 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
                 .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more"))
                 .collect();
             let said = said.join("; ");
-            eprintln!("hello: {}; `hello --help` explains", said.trim_start_matches("error: "));
+            say!("hello: {}; `hello --help` explains", said.trim_start_matches("error: "));
             ExitCode::from(USAGE)
         }
     }
@@ -322,7 +328,7 @@ impl Log for Stderr {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let prefix = if record.level() <= Level::Warn { "hello: " } else { "" };
-            eprintln!("{prefix}{}", record.args());
+            say!("{prefix}{}", record.args());
         }
     }
 

@@ -21,6 +21,11 @@
 //! 6. **Hand over**: everything that this turn has produced goes to the workers in one go. This comes last, so that no
 //!    job can be left lying while the loop sleeps.
 //!
+//! # The parts
+//!
+//! `job` is what goes round; `deadlines` says whose time is up; `connection` is the state machine of one client;
+//! `completions` is the way back from the workers, with the bell; `workers` are the lanes. This file is the loop itself.
+//!
 //! # What must always hold
 //!
 //! - The poll thread never blocks anywhere but in `poll`: it reads no file, sleeps for nobody, and holds a lock only to
@@ -32,10 +37,14 @@
 //! - An error on one connection ends that connection. Only the poller itself can end the loop.
 //! - An idle loop sleeps: there is no periodic wake-up.
 
-mod completions;
-mod connection;
-mod deadlines;
 mod job;
+
+mod deadlines;
+
+mod connection;
+
+mod completions;
+
 mod workers;
 
 use std::io::{self, ErrorKind};
