@@ -17,11 +17,13 @@ mod thread_pool;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::http::body::{Decoded, Decoder};
 use crate::http::date::DateCache;
@@ -57,6 +59,8 @@ struct House {
     limits: Limits,
     metrics: Arc<Metrics>,
     stopping: AtomicBool,
+    /// Where the connection comes from that only wakes us up to stop.
+    knock: OnceLock<SocketAddr>,
 }
 
 /// Tells a running engine to stop.
@@ -69,15 +73,27 @@ pub(crate) struct Stopper {
 impl Stopper {
     /// Begins the shutdown. Saying it again changes nothing.
     pub(crate) fn stop(&self) {
-        if !self.house.stopping.swap(true, Ordering::SeqCst) {
-            // The only way to wake a thread that is blocked in accept is to connect.
-            let ip = match self.address.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-                ip => ip,
-            };
-            let _ = TcpStream::connect_timeout(&SocketAddr::new(ip, self.address.port()), LOOK_UP);
+        if !self.house.stopping.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.knock()
+        {
+            log::warn!("cannot wake the thread that accepts connections: {error}");
         }
+    }
+
+    /// Connects, which is the only way to wake a thread that is blocked in accept.
+    fn knock(&self) -> io::Result<()> {
+        let here: IpAddr = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(here, 0).into())?;
+        if let Some(caller) = socket.local_addr()?.as_socket() {
+            // Told before the call, so that nobody takes it for a client's.
+            let _ = self.house.knock.set(caller);
+        }
+        socket.connect_timeout(&SocketAddr::new(here, self.address.port()).into(), LOOK_UP)
     }
 }
 
@@ -91,7 +107,8 @@ impl Book {
         service: Arc<dyn Service>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let house = Arc::new(House { service, limits, metrics, stopping: AtomicBool::new(false) });
+        let house =
+            Arc::new(House { service, limits, metrics, stopping: AtomicBool::new(false), knock: OnceLock::new() });
         Self { listener, pool, requests, house }
     }
 
@@ -109,6 +126,7 @@ impl Book {
         let mut left = self.requests.unwrap_or(u64::MAX);
         while left > 0 {
             match self.listener.accept() {
+                Ok((_, caller)) if self.house.knock.get() == Some(&caller) => {}
                 Ok((stream, _)) => {
                     left -= 1;
                     self.handle(stream);

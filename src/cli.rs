@@ -287,7 +287,8 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
             let said: Vec<&str> = text
                 .lines()
                 .map(str::trim)
-                .filter(|line| !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more"))
+                .take_while(|line| !line.starts_with("Usage:"))
+                .filter(|line| !line.is_empty() && !line.starts_with("For more"))
                 .collect();
             let said = said.join("; ");
             say!("hello: {}; `hello --help` explains", said.trim_start_matches("error: "));

@@ -92,7 +92,7 @@ fn it_says_where_it_listens_and_answers_there() {
         program.signal("-TERM");
         let (code, said) = program.end();
         assert_eq!(code, Some(0), "{engine}: {said}");
-        assert!(said.contains("Stopped after 1 responses"), "{engine}: {said}");
+        assert!(said.contains("Stopped after 1 responses on 1 connections"), "{engine}: {said}");
     }
 }
 
