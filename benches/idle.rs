@@ -5,12 +5,13 @@
 
 mod process;
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process::{Server, machine};
+use process::{machine, memory, threads, used};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 
@@ -38,11 +39,11 @@ fn main() -> io::Result<()> {
     }
 
     println!("{}", machine());
-    let server = Server::start(&["--idle-timeout", "10min"])?;
+    let server = Server::start()?;
     // The first answers bring in what the server keeps for its work.
     let warm_up = latencies(server.address, REQUESTS)?;
-    let memory_before = server.memory()?;
-    let threads_before = server.threads()?;
+    let memory_before = memory(server.id())?;
+    let threads_before = threads(server.id())?;
 
     let started = Instant::now();
     let mut held = Vec::with_capacity(count);
@@ -60,7 +61,7 @@ fn main() -> io::Result<()> {
         held.append(&mut window);
     }
     let opening = started.elapsed();
-    let memory_held = server.memory()?;
+    let memory_held = memory(server.id())?;
     let tenths = memory_held.saturating_sub(memory_before) * 10 / count as u64;
     println!("{count} connections opened and answered once in {:.2} s", opening.as_secs_f64());
     println!(
@@ -70,11 +71,12 @@ fn main() -> io::Result<()> {
         tenths / 10,
         tenths % 10
     );
-    println!("threads: {threads_before} before, {} with them", server.threads()?);
+    println!("threads: {threads_before} before, {} with them", threads(server.id())?);
 
-    let (cpu, switches) = (server.cpu_time()?, server.context_switches()?);
+    let before = used(server.id())?;
     thread::sleep(IDLE);
-    let (cpu, switches) = (server.cpu_time()?.saturating_sub(cpu), server.context_switches()? - switches);
+    let after = used(server.id())?;
+    let (cpu, switches) = (after.cpu.saturating_sub(before.cpu), after.switches - before.switches);
     println!("idle for {IDLE:?}: {cpu:?} of processor time, {switches} context switches (limit: none)");
 
     let meanwhile = latencies(server.address, REQUESTS)?;
@@ -88,8 +90,41 @@ fn main() -> io::Result<()> {
     println!("all {count} answered again");
     drop(held);
     thread::sleep(Duration::from_millis(500));
-    println!("memory after they have left: {} KiB", server.memory()? / 1024);
+    println!("memory after they have left: {} KiB", memory(server.id())? / 1024);
     Ok(())
+}
+
+/// A running server, ended when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts the server on a free port and waits for its first line.
+    fn start() -> io::Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
+        command.args(["--listen", "127.0.0.1:0", "--idle-timeout", "10min"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.as_mut() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let address = line.trim_end().rsplit('/').next().unwrap_or_default();
+        let address = address.parse().map_err(|_| io::Error::other(format!("the server said {line:?}")))?;
+        Ok(Self { child, address })
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The times that requests take one after the other on one connection, sorted.
