@@ -24,7 +24,8 @@
 //! # The parts
 //!
 //! `job` is what goes round; `deadlines` says whose time is up; `connection` is the state machine of one client;
-//! `completions` is the way back from the workers, with the bell; `workers` are the lanes. This file is the loop itself.
+//! `acceptor` lets clients in; `completions` is the way back from the workers, with the bell; `workers` are the lanes.
+//! This file is the loop itself.
 //!
 //! # What must always hold
 //!
@@ -43,6 +44,8 @@ mod deadlines;
 
 mod connection;
 
+mod acceptor;
+
 mod completions;
 
 mod workers;
@@ -57,6 +60,7 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
+use self::acceptor::Acceptor;
 use self::completions::Completions;
 use self::connection::{Connection, Next, Readiness, Workbench};
 use self::deadlines::{Clock, Deadlines, Tick};
@@ -82,9 +86,6 @@ const QUICK_PATIENCE: Duration = Duration::from_millis(1);
 
 /// The quick lane may grow to this many times its size when its threads are blocked.
 const QUICK_GROWTH: usize = 4;
-
-/// When descriptors have run out and none of ours closes, how long until accepting is tried again.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How the event loop is to be set up.
 #[derive(Clone, Debug)]
@@ -134,27 +135,6 @@ pub(crate) struct EventLoop {
     drain_until: Option<Instant>,
 }
 
-/// The listening socket and what is known about it.
-struct Acceptor {
-    /// `None` once the server is shutting down.
-    listener: Option<TcpListener>,
-    /// Whether connections may be waiting that no event will announce.
-    backlog: Backlog,
-}
-
-/// What is known about connections waiting to be accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Backlog {
-    /// None; an event will announce the next one.
-    Empty,
-    /// There may be some; they are accepted in the next turn.
-    Waiting,
-    /// There are some, but no place for them until a connection closes.
-    Full,
-    /// There are some, but no descriptor for them until one closes; if it is none of ours, we find out by trying.
-    OutOfDescriptors { retry: Instant },
-}
-
 impl EventLoop {
     /// Sets up the loop and starts its workers.
     ///
@@ -200,7 +180,7 @@ impl EventLoop {
         Ok(Self {
             poll,
             connections: Slab::new(),
-            acceptor: Acceptor { listener: Some(listener), backlog: Backlog::Waiting },
+            acceptor: Acceptor::new(listener),
             deadlines: Deadlines::new(),
             bench: Workbench {
                 now: clock.tick(now),
@@ -248,7 +228,7 @@ impl EventLoop {
 
             for event in &events {
                 match event.token() {
-                    LISTENER => self.acceptor.backlog = Backlog::Waiting,
+                    LISTENER => self.acceptor.ready(),
                     BELL => {}
                     Token(key) => self.socket_ready(key, event),
                 }
@@ -280,13 +260,8 @@ impl EventLoop {
     fn sleep_time(&self, now: Instant) -> Option<Duration> {
         let sweep = self.clock.until(self.deadlines.due(), now);
         let watch = self.quick_waits.then_some(QUICK_PATIENCE);
-        let retry = match self.acceptor.backlog {
-            Backlog::Waiting => Some(Duration::ZERO),
-            Backlog::OutOfDescriptors { retry } => Some(retry.saturating_duration_since(now)),
-            Backlog::Empty | Backlog::Full => None,
-        };
         let drain = self.drain_until.map(|until| until.saturating_duration_since(now));
-        let timeout = [sweep, watch, retry, drain].into_iter().flatten().min();
+        let timeout = [sweep, watch, self.acceptor.sleep_time(now), drain].into_iter().flatten().min();
         if timeout == Some(Duration::ZERO) || self.stopper.completions.may_sleep() {
             timeout
         } else {
@@ -334,55 +309,25 @@ impl EventLoop {
                 // Closing the descriptor takes it out of the poller as well.
                 drop(self.connections.remove(key));
                 self.bench.metrics.connections_closed.add(1);
-                if matches!(self.acceptor.backlog, Backlog::Full | Backlog::OutOfDescriptors { .. }) {
-                    self.acceptor.backlog = Backlog::Waiting;
-                }
+                self.acceptor.somebody_left();
             }
         }
     }
 
-    /// Accepts connections while there are some and there is room.
+    /// Accepts connections while there are some and there is room, a bounded number of them.
     fn accept(&mut self, now: Instant) {
-        let Some(listener) = &self.acceptor.listener else { return };
-        match self.acceptor.backlog {
-            Backlog::Waiting => {}
-            Backlog::OutOfDescriptors { retry } if retry <= now => {}
-            _ => return,
-        }
-        self.acceptor.backlog = Backlog::Waiting;
         for _ in 0..self.bench.limits.accepts_per_turn {
-            if self.connections.len() >= self.bench.limits.connections_max {
-                self.bench.metrics.accept_pauses.add(1);
-                self.acceptor.backlog = Backlog::Full;
-                return;
+            let room = self.connections.len() < self.bench.limits.connections_max;
+            let Some(mut socket) = self.acceptor.accept(room, now, &self.bench.metrics) else { return };
+            let entry = self.connections.vacant_entry();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
+                log::warn!("cannot watch a new connection: {error}");
+                continue;
             }
-            match listener.accept() {
-                Ok((mut socket, _)) => {
-                    let entry = self.connections.vacant_entry();
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    if let Err(error) = self.poll.registry().register(&mut socket, Token(entry.key()), interest) {
-                        log::warn!("cannot watch a new connection: {error}");
-                        continue;
-                    }
-                    let connection = entry.insert(Connection::new(socket, &self.bench));
-                    self.deadlines.note(connection.deadline());
-                    self.bench.metrics.connections_accepted.add(1);
-                }
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => {
-                        self.acceptor.backlog = Backlog::Empty;
-                        return;
-                    }
-                    // The newcomer has left again, or was interrupted; the next one is not to suffer for it.
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
-                    _ => {
-                        log::warn!("cannot accept connections for the moment: {error}");
-                        self.bench.metrics.accept_pauses.add(1);
-                        self.acceptor.backlog = Backlog::OutOfDescriptors { retry: now + ACCEPT_RETRY };
-                        return;
-                    }
-                },
-            }
+            let connection = entry.insert(Connection::new(socket, &self.bench));
+            self.deadlines.note(connection.deadline());
+            self.bench.metrics.connections_accepted.add(1);
         }
     }
 
@@ -425,17 +370,13 @@ impl EventLoop {
         }
         self.common.draining.store(true, Ordering::Relaxed);
         // Whoever the kernel has let in believes to be connected, and may have sent a request.
-        if self.acceptor.backlog == Backlog::Empty {
-            self.acceptor.backlog = Backlog::Waiting;
-        }
-        let mut turns = self.bench.limits.backlog.unsigned_abs() as usize / self.bench.limits.accepts_per_turn.max(1);
-        while self.acceptor.backlog == Backlog::Waiting && turns > 0 {
+        self.acceptor.ready();
+        let turns = self.bench.limits.backlog.unsigned_abs() as usize / self.bench.limits.accepts_per_turn.max(1);
+        for _ in 0..=turns {
             self.accept(now);
-            turns -= 1;
         }
         self.bench.draining = true;
-        self.acceptor.listener = None;
-        self.acceptor.backlog = Backlog::Empty;
+        self.acceptor.close();
         for (_, connection) in &mut self.connections {
             connection.drain(&self.bench);
             self.deadlines.note(connection.deadline());

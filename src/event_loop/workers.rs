@@ -7,14 +7,20 @@
 //!
 //! # When another thread is put to work
 //!
-//! One rule serves both lanes: **when the oldest job has waited longer than the lane's patience, another thread is put to
-//! work**: an idle one is woken, or, if there is none and there may be more, one is started. The slow lane has no patience,
-//! so every job that finds nobody idle starts a thread. The quick lane has a little: as long as its jobs move on, the
-//! thread that is awake is left to deal with them, which saves waking a second one for work that takes less time than the
-//! waking. And if a handler blocks without having said so, the same rule lets the others overtake it.
+//! If a job waits and every thread is idle, one is woken, of course. Beyond that, two rules serve both lanes:
 //!
-//! The rule is applied wherever something could have changed: when jobs are submitted, when a worker takes one and leaves
-//! others behind, and by the poll thread when it finds time passing ([`Workers::nudge`]).
+//! - when the oldest job has waited longer than the lane's *patience*, one more idle thread is woken;
+//! - when there is no idle thread either, and no job has been *taken* for as long, one more thread is started, if there
+//!   may be more.
+//!
+//! The slow lane has no patience, so every job that finds nobody idle starts a thread. The quick lane has a little: as
+//! long as its jobs move on, the thread that is awake is left to deal with them, which saves waking a second one for work
+//! that takes less time than the waking. And if a handler blocks without having said so, the second rule lets the others
+//! overtake it. It goes by the jobs taken and not by the time waited, because on a machine that is busy enough every job
+//! waits, and more threads would only make it busier.
+//!
+//! The rules are applied wherever something could have changed: when jobs are submitted, when a worker takes one and
+//! leaves others behind, and by the poll thread when it finds time passing ([`Workers::nudge`]).
 //!
 //! # What must always hold
 //!
@@ -55,7 +61,7 @@ pub(crate) struct LaneConfig {
     pub(crate) threads_max: usize,
     /// Jobs that may wait.
     pub(crate) queue_max: usize,
-    /// How long the oldest job may wait before another thread is put to work.
+    /// How long the oldest job may wait before another thread is put to work; see the module's text.
     pub(crate) patience: Duration,
 }
 
@@ -85,7 +91,10 @@ struct LaneShared {
 }
 
 struct Queue {
+    /// Jobs in order, each with the time it was submitted.
     jobs: VecDeque<(Instant, Box<Job>)>,
+    /// When a job was last taken while others waited.
+    taken: Instant,
     /// Threads there are, in whatever state.
     threads: usize,
     /// Those that wait for work and have not been woken for any.
@@ -118,6 +127,7 @@ impl Workers {
     pub(crate) fn start(config: LaneConfig, common: Arc<Common>) -> std::io::Result<Self> {
         let queue = Queue {
             jobs: VecDeque::new(),
+            taken: Instant::now(),
             threads: config.threads_min,
             idle: 0,
             woken: 0,
@@ -145,7 +155,7 @@ impl Workers {
         self.lane.give(help);
     }
 
-    /// Applies the rule about patience at a moment when nothing else does. Says whether jobs are waiting.
+    /// Applies the rules at a moment when nothing else does. Says whether jobs are waiting.
     pub(crate) fn nudge(&self, now: Instant) -> bool {
         let (help, waiting) = {
             let mut queue = self.lane.lock();
@@ -192,18 +202,20 @@ impl Queue {
         self.woken + self.starting
     }
 
-    /// Applies the rule: decides whether another thread is put to work, and notes the decision in the counts.
+    /// Applies the rules: decides whether another thread is put to work, and notes the decision in the counts.
     fn help(&mut self, config: &LaneConfig, now: Instant) -> Help {
-        let Some((since, _)) = self.jobs.front() else { return Help::NotNeeded };
-        let somebody_is_awake = self.threads > self.idle;
-        let patient = somebody_is_awake && now.saturating_duration_since(*since) < config.patience;
-        if patient || self.coming() >= self.jobs.len() {
-            Help::NotNeeded
-        } else if self.idle > 0 {
+        let Some((oldest, _)) = self.jobs.front() else { return Help::NotNeeded };
+        if self.coming() >= self.jobs.len() {
+            return Help::NotNeeded;
+        }
+        let everybody_is_idle = self.threads == self.idle;
+        let impatient = now.saturating_duration_since(*oldest) >= config.patience;
+        let stuck = now.saturating_duration_since(self.taken.max(*oldest)) >= config.patience;
+        if self.idle > 0 && (impatient || everybody_is_idle) {
             self.idle -= 1;
             self.woken += 1;
             Help::Wake
-        } else if self.threads < config.threads_max {
+        } else if self.idle == 0 && stuck && self.threads < config.threads_max {
             self.threads += 1;
             self.starting += 1;
             self.next_id += 1;
@@ -211,6 +223,18 @@ impl Queue {
         } else {
             Help::NotNeeded
         }
+    }
+
+    /// Takes the oldest job, and says whether another thread has to be put to work for those behind it.
+    fn take(&mut self, config: &LaneConfig) -> Option<(Box<Job>, Help)> {
+        let (_, job) = self.jobs.pop_front()?;
+        if self.jobs.is_empty() {
+            return Some((job, Help::NotNeeded));
+        }
+        let now = Instant::now();
+        let help = self.help(config, now);
+        self.taken = now;
+        Some((job, help))
     }
 }
 
@@ -250,9 +274,7 @@ impl LaneShared {
         let mut queue = self.lock();
         queue.starting -= 1;
         loop {
-            if let Some((_, mut job)) = queue.jobs.pop_front() {
-                let help =
-                    if queue.jobs.is_empty() { Help::NotNeeded } else { queue.help(&self.config, Instant::now()) };
+            if let Some((mut job, help)) = queue.take(&self.config) {
                 drop(queue);
                 self.give(help);
                 log::debug!("Worker {}-{id} got a job; executing.", self.config.name);
