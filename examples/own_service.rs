@@ -44,8 +44,9 @@ fn throw() -> u64 {
 
 fn main() -> std::io::Result<()> {
     let config = Config { listen: ([127, 0, 0, 1], 8081).into(), ..Config::default() };
-    let server = Server::bind(config, Casino)?;
-    println!("Try: curl http://{}/dice", server.handle().address());
+    let server =
+        Server::bind(config, Casino).inspect_err(|_| eprintln!("Is something else listening on port 8081?"))?;
+    println!("Try: curl http://{0}/dice http://{0}/lookup (Ctrl-C stops)", server.handle().address());
     server.run()?;
     Ok(())
 }

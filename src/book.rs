@@ -31,7 +31,7 @@ use crate::http::parse::{Parsed, parse};
 use crate::http::request::Head;
 use crate::http::response::CONTINUE;
 use crate::http::{Method, Persistence, Request, Response, Status};
-use crate::limits::Limits;
+use crate::limits::{Limits, later};
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::shutdown::Drain;
@@ -76,7 +76,8 @@ impl Stopper {
         if !self.house.stopping.swap(true, Ordering::SeqCst)
             && let Err(error) = self.knock()
         {
-            log::warn!("cannot wake the thread that accepts connections: {error}");
+            // It may have stopped accepting by itself.
+            log::debug!("cannot wake the thread that accepts connections: {error}");
         }
     }
 
@@ -124,7 +125,8 @@ impl Book {
     /// Accepts and handles connections until stopped, and then waits for those under way.
     pub(crate) fn run(self) -> Drain {
         let mut left = self.requests.unwrap_or(u64::MAX);
-        while left > 0 {
+        let mut last_call = None;
+        while left > 0 && last_call.is_none_or(|until| Instant::now() < until) {
             match self.listener.accept() {
                 Ok((_, caller)) if self.house.knock.get() == Some(&caller) => {}
                 Ok((stream, _)) => {
@@ -141,11 +143,13 @@ impl Book {
                     thread::sleep(ACCEPT_RETRY);
                 }
             }
-            if self.house.stopping.load(Ordering::SeqCst) && self.listener.set_nonblocking(true).is_err() {
-                break;
+            if last_call.is_none() && self.house.stopping.load(Ordering::SeqCst) {
+                last_call = Some(later(Instant::now(), self.house.limits.drain_timeout));
+                if self.listener.set_nonblocking(true).is_err() {
+                    break;
+                }
             }
         }
-        self.house.stopping.store(true, Ordering::SeqCst);
         drop(self.listener);
         log::info!("Shutting down.");
         self.pool.map_or(Drain::Complete, |pool| drain(pool, &self.house))
@@ -183,31 +187,26 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// Reads one request from a connection, answers it, and closes.
 fn handle_connection(mut stream: TcpStream, house: &House) {
-    let mut answer = Vec::new();
-    let mut date = DateCache::default();
-    let mut write = |response: &Response, method| {
-        response.write(method, Persistence::Close, date.at(SystemTime::now()), &mut answer);
-    };
-    let unread = match read_request(&mut stream, house) {
-        Ok(arrived) => {
+    let mut bytes = Vec::new();
+    let (response, method, unread) = match read_request(&mut stream, &mut bytes, house) {
+        Ok((head, unread)) => {
             house.metrics.requests.add(1);
-            let request = Request::new(&arrived.head, &arrived.bytes);
-            let respond = AssertUnwindSafe(|| house.service.respond(&request));
-            let response = panic::catch_unwind(respond).unwrap_or_else(|_| {
-                house.metrics.panics.add(1);
-                Response::error(Status::INTERNAL_SERVER_ERROR)
-            });
-            write(&response, request.method());
-            arrived.unread
+            let request = Request::new(&head, &bytes);
+            log::info!("Answering {} {}.", request.method_token(), request.path());
+            (Some(respond(&request, house)), request.method(), unread)
         }
-        Err(NoRequest::Refused(status, method)) => {
+        Err(NoRequest::Refused(status)) => {
             house.metrics.refusals.add(1);
-            write(&Response::error(status), method);
-            Unread::Perhaps
+            let is_head = bytes.trim_ascii_start().starts_with(b"HEAD ");
+            let method = if is_head { Method::Head } else { Method::Other };
+            (Some(Response::error(status)), method, Unread::Perhaps)
         }
-        Err(NoRequest::Gone) => Unread::No,
+        Err(NoRequest::Gone) => (None, Method::Other, Unread::No),
     };
-    if !answer.is_empty() {
+    if let Some(response) = response {
+        let mut answer = Vec::new();
+        let date = DateCache::default().at(SystemTime::now()).to_owned();
+        response.write(method, Persistence::Close, &date, &mut answer);
         match stream.write_all(&answer) {
             Ok(()) => {
                 house.metrics.responses.add(1);
@@ -222,11 +221,12 @@ fn handle_connection(mut stream: TcpStream, house: &House) {
     house.metrics.connections_closed.add(1);
 }
 
-/// A request that has arrived in full.
-struct Arrived {
-    head: Head,
-    bytes: Vec<u8>,
-    unread: Unread,
+/// Lets the service respond; a panic of its becomes a response, too.
+fn respond(request: &Request<'_>, house: &House) -> Response {
+    panic::catch_unwind(AssertUnwindSafe(|| house.service.respond(request))).unwrap_or_else(|_| {
+        house.metrics.panics.add(1);
+        Response::error(Status::INTERNAL_SERVER_ERROR)
+    })
 }
 
 /// Whether bytes of the client may be left unread, which would turn closing into a reset.
@@ -238,50 +238,62 @@ enum Unread {
 
 /// Why there is nothing to hand to the service.
 enum NoRequest {
-    /// What came is answered with this status, as to a request of this method.
-    Refused(Status, Method),
+    /// What came is answered with this status.
+    Refused(Status),
     /// Nobody is there to be answered.
     Gone,
 }
 
-/// Reads a request and its body.
-fn read_request(stream: &mut TcpStream, house: &House) -> Result<Arrived, NoRequest> {
+impl From<io::Error> for NoRequest {
+    /// An error on a client's connection means that there is no client any more.
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// Reads a request's head into `bytes`, and its body to nowhere.
+fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>, house: &House) -> Result<(Head, Unread), NoRequest> {
     let limits = &house.limits;
     // Some systems let an accepted socket inherit this from its listener.
-    stream.set_nonblocking(false).map_err(|_| NoRequest::Gone)?;
-    stream.set_read_timeout(Some(LOOK_UP)).map_err(|_| NoRequest::Gone)?;
-    stream.set_write_timeout(Some(limits.write_timeout.max(LOOK_UP))).map_err(|_| NoRequest::Gone)?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(LOOK_UP))?;
+    stream.set_write_timeout(Some(limits.write_timeout.max(LOOK_UP)))?;
 
-    let mut bytes = Vec::new();
-    let mut deadline = Instant::now() + limits.idle_timeout;
+    let mut deadline = later(Instant::now(), limits.idle_timeout);
     loop {
         let was_empty = bytes.is_empty();
-        read_some(stream, &mut bytes, deadline, house)?;
+        match read_some(stream, bytes, deadline, house) {
+            // Whoever has not said a word is not told that it took too long.
+            Err(NoRequest::Refused(_)) if was_empty => return Err(NoRequest::Gone),
+            outcome => outcome?,
+        }
         if was_empty {
             // Counted from the first byte: whoever sends a byte a second does not gain time by it.
-            deadline = Instant::now() + limits.head_timeout;
+            deadline = later(Instant::now(), limits.head_timeout);
         }
-        match parse(&bytes, limits) {
-            Ok(Parsed::Partial) => {}
-            Ok(Parsed::Complete { head, length, framing, expects_continue }) => {
-                let mut behind = bytes.split_off(length);
-                if let Some(decoder) = Decoder::new(framing, limits) {
-                    if expects_continue && behind.is_empty() {
-                        stream.write_all(CONTINUE).map_err(|_| NoRequest::Gone)?;
-                    }
-                    read_body(stream, decoder, &mut behind, house).map_err(|status| refused(status, &bytes))?;
+        let parsed = parse(bytes, limits).map_err(|error| NoRequest::Refused(error.status()))?;
+        if let Parsed::Complete { head, length, framing, expects_continue } = parsed {
+            let mut behind = bytes.split_off(length);
+            if let Some(decoder) = Decoder::new(framing, limits) {
+                if expects_continue && behind.is_empty() {
+                    stream.write_all(CONTINUE)?;
                 }
-                let unread = if behind.is_empty() { Unread::No } else { Unread::Perhaps };
-                return Ok(Arrived { head, bytes, unread });
+                read_body(stream, decoder, &mut behind, house)?;
             }
-            Err(error) => return Err(refused(error.status(), &bytes)),
+            let unread = if behind.is_empty() { Unread::No } else { Unread::Perhaps };
+            return Ok((head, unread));
         }
     }
 }
 
 /// Reads a body and throws it away. What has arrived of it is in `bytes`; what is left there came after it.
-fn read_body(stream: &mut TcpStream, mut decoder: Decoder, bytes: &mut Vec<u8>, house: &House) -> Result<(), Status> {
-    let deadline = Instant::now() + house.limits.body_timeout;
+fn read_body(
+    stream: &mut TcpStream,
+    mut decoder: Decoder,
+    bytes: &mut Vec<u8>,
+    house: &House,
+) -> Result<(), NoRequest> {
+    let deadline = later(Instant::now(), house.limits.body_timeout);
     loop {
         match decoder.decode(bytes, |_| {}) {
             Ok(Decoded::Complete(end)) => {
@@ -289,24 +301,18 @@ fn read_body(stream: &mut TcpStream, mut decoder: Decoder, bytes: &mut Vec<u8>, 
                 return Ok(());
             }
             Ok(Decoded::Partial) => bytes.clear(),
-            Err(error) => return Err(error.status()),
+            Err(error) => return Err(NoRequest::Refused(error.status())),
         }
-        // A client that gives up in the middle of its body is told so; it may have closed only its own half.
-        read_some(stream, bytes, deadline, house).map_err(|_| Status::REQUEST_TIMEOUT)?;
+        read_some(stream, bytes, deadline, house)?;
     }
-}
-
-fn refused(status: Status, bytes: &[u8]) -> NoRequest {
-    let is_head = bytes.trim_ascii_start().starts_with(b"HEAD ");
-    NoRequest::Refused(status, if is_head { Method::Head } else { Method::Other })
 }
 
 /// Appends what the client sends next, at least one byte of it, to `bytes`.
 ///
-/// Waits until `deadline` at most; and, once the server is stopping, not for the first byte of a request.
+/// Waits until `deadline` at most; and, once the server is stopping, not at all for a client that is silent.
 fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant, house: &House) -> Result<(), NoRequest> {
     let mut chunk = [0; 4096];
-    loop {
+    while Instant::now() < deadline {
         match stream.read(&mut chunk) {
             Ok(0) => return Err(NoRequest::Gone),
             Ok(count) => {
@@ -314,23 +320,22 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant, hou
                 return Ok(());
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                let stopping = house.stopping.load(Ordering::SeqCst);
-                if Instant::now() >= deadline || stopping {
-                    house.metrics.timeouts.add(1);
-                    let silent = bytes.is_empty();
-                    return Err(if silent { NoRequest::Gone } else { refused(Status::REQUEST_TIMEOUT, bytes) });
+                if house.stopping.load(Ordering::SeqCst) {
+                    return Err(NoRequest::Gone);
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Err(NoRequest::Gone),
+            Err(error) => return Err(error.into()),
         }
     }
+    house.metrics.timeouts.add(1);
+    Err(NoRequest::Refused(Status::REQUEST_TIMEOUT))
 }
 
 /// Closes in two steps, so that a reset caused by bytes we have not read does not destroy the answer on its way
 /// (RFC 9112 section 9.6).
 fn linger(stream: &mut TcpStream, house: &House) {
-    let deadline = Instant::now() + house.limits.linger_timeout;
+    let deadline = later(Instant::now(), house.limits.linger_timeout);
     let mut left = house.limits.linger_bytes_max;
     let mut discarded = Vec::new();
     if stream.shutdown(Shutdown::Write).is_err() {

@@ -1,6 +1,6 @@
 //! The command line: arguments and signals in, one server run, an exit code out.
 //!
-//! Results go to standard output, talk to standard error. Exit codes: 0 for a clean stop, 1 if something failed at run
+//! Results go to standard output, messages to standard error. Exit codes: 0 for a clean stop, 1 if something failed at run
 //! time, 2 for a wrong command line, 3 if the server stopped before everybody was answered.
 
 use std::io::{self, Write};
@@ -10,8 +10,8 @@ use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use clap::builder::RangedU64ValueParser;
-use clap::error::ErrorKind as UsageError;
+use clap::builder::FalseyValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind as UsageError};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -27,8 +27,15 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const CUT: u8 = 3;
 
-/// Descriptors kept free of connections: for the listener, the poller, standard streams, pages being read.
+/// Descriptors kept free of connections where there are enough: for the listener, the poller, standard streams, and
+/// pages being read.
 const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Fewer descriptors than this are not worth starting with.
+const DESCRIPTORS_MIN: u64 = 32;
+
+/// More threads than this in a lane are a typing error.
+const THREADS_MAX: usize = 4096;
 
 /// How long after its drain timeout a server that has not stopped by then is ended.
 const DRAIN_OVERTIME: Duration = Duration::from_secs(1);
@@ -51,28 +58,29 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Serve {
-    /// Where to listen: address and port, or a port of 127.0.0.1; port 0 takes a free one
+    /// Where to listen: address and port, or only a port, of 127.0.0.1 then; port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "HELLO_LISTEN", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
 
-    /// Who waits for the clients
+    /// How connections are handled
     #[arg(long, value_enum, env = "HELLO_ENGINE", default_value_t)]
     engine: EngineName,
 
-    /// Threads that answer [default: one for each core and at least 2; 4 in the thread pool]
-    #[arg(long, value_name = "N", env = "HELLO_WORKERS", value_parser = count())]
+    /// Number of threads that answer [default: one for each core and at least 2; 4 in the thread pool]
+    #[arg(long, value_name = "N", env = "HELLO_WORKERS", value_parser = threads)]
     workers: Option<usize>,
 
-    /// Most threads that answer slow requests such as /sleep in the event loop
-    #[arg(long, value_name = "N", env = "HELLO_SLOW_WORKERS", default_value = "512", value_parser = count())]
+    /// Maximum number of threads for slow requests such as /sleep (event loop only)
+    #[arg(long, value_name = "N", env = "HELLO_SLOW_WORKERS", default_value = "512", value_parser = threads)]
     slow_workers: usize,
 
     /// How long /sleep sleeps
     #[arg(long, value_name = "TIME", env = "HELLO_SLEEP", default_value = "5s", value_parser = duration)]
     sleep: Duration,
 
-    /// Most connections open at once; more wait until one closes [default: as many as there are descriptors for]
-    #[arg(long, value_name = "N", env = "HELLO_MAX_CONNECTIONS", value_parser = count())]
+    /// Maximum number of open connections; more wait until one closes (event loop only) [default: as many as there
+    /// are descriptors for]
+    #[arg(long, value_name = "N", env = "HELLO_MAX_CONNECTIONS", value_parser = connections)]
     max_connections: Option<usize>,
 
     /// How long a connection may be open without a byte of a request
@@ -83,7 +91,7 @@ struct Serve {
     #[arg(long, value_name = "TIME", env = "HELLO_REQUEST_TIMEOUT", default_value = "10s", value_parser = duration)]
     request_timeout: Duration,
 
-    /// How long a client may leave its answer unread
+    /// How long a client may take to read its answer without any progress
     #[arg(long, value_name = "TIME", env = "HELLO_WRITE_TIMEOUT", default_value = "30s", value_parser = duration)]
     write_timeout: Duration,
 
@@ -95,23 +103,23 @@ struct Serve {
     #[arg(long, value_name = "DIR", env = "HELLO_ASSETS")]
     assets: Option<PathBuf>,
 
-    /// Stop after this many responses
-    #[arg(long, value_name = "N", env = "HELLO_REQUESTS", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Stop after this many requests; the thread pool and the single thread count connections
+    #[arg(long, value_name = "N", env = "HELLO_REQUESTS", value_parser = count)]
     requests: Option<u64>,
 
-    /// Say which worker does what
-    #[arg(short, long, env = "HELLO_VERBOSE")]
+    /// Say what each thread does
+    #[arg(short, long, env = "HELLO_VERBOSE", value_parser = FalseyValueParser::new())]
     verbose: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum EngineName {
-    /// One poll thread waits for all of them, and workers answer
+    /// One poll thread waits for all clients, and workers answer
     #[default]
     EventLoop,
-    /// Each is waited for by a thread of a pool, as in the Book's finished server
+    /// Each connection has a thread of a pool, as in the Book's finished server
     ThreadPool,
-    /// One thread does everything, as in the Book's first server
+    /// One thread handles one connection at a time, as in the Book's first server
     SingleThread,
 }
 
@@ -145,7 +153,8 @@ pub(crate) fn main() -> ExitCode {
     match serve.run() {
         Ok(Drain::Complete) => ExitCode::SUCCESS,
         Ok(Drain::Cut(connections)) => {
-            say!("hello: the drain timeout has passed; {connections} connections were cut");
+            let connections = counted(connections, "connection");
+            say!("hello: time to stop ran out and {connections} had to be cut; --drain-timeout allows more");
             ExitCode::from(CUT)
         }
         Err(Failure(line)) => {
@@ -171,7 +180,7 @@ impl Serve {
                 connections_max,
                 idle_timeout: self.idle_timeout,
                 head_timeout: self.request_timeout,
-                body_timeout: self.request_timeout * 3,
+                body_timeout: self.request_timeout.saturating_mul(3),
                 write_timeout: self.write_timeout,
                 drain_timeout: self.drain_timeout,
                 ..Limits::default()
@@ -182,14 +191,23 @@ impl Serve {
         let server =
             Server::bind(config, Site { pages, sleep: self.sleep }).map_err(|error| self.cannot_listen(&error))?;
         let handle = server.handle();
-        stop_on_signals(handle.clone(), self.drain_timeout)
-            .map_err(|error| Failure(format!("cannot wait for signals: {error}")))?;
+        let signals =
+            Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure(format!("cannot wait for signals: {error}")))?;
 
         // Whoever started us in a script waits for this line, so it must not linger in a buffer.
         let mut stdout = io::stdout();
         let _ = writeln!(stdout, "Listening on http://{}", handle.address()).and_then(|()| stdout.flush());
         say!("{summary}");
-        let drain = server.run().map_err(|error| Failure(format!("the poller failed: {error}")))?;
+        let over = signals.handle();
+        let thread = thread::Builder::new().name("poll".to_owned()).spawn(move || {
+            let outcome = server.run();
+            over.close();
+            outcome
+        });
+        let thread = thread.map_err(|error| cannot_start_threads(&error))?;
+        stop_on_signals(signals, &handle, self.drain_timeout);
+        let outcome = thread.join().map_err(|_| Failure("the poll thread panicked; this is a bug".to_owned()))?;
+        let drain = outcome.map_err(|error| Failure(format!("the poller failed: {error}")))?;
         say!("Stopped after {}.", handle.metrics());
         Ok(drain)
     }
@@ -198,7 +216,14 @@ impl Serve {
     fn connections_max(&self) -> Result<usize, Failure> {
         // If the limit can be neither raised nor read, the kernel will tell when it is reached.
         let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
-        let possible = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED).max(1)).unwrap_or(usize::MAX);
+        if limit < DESCRIPTORS_MIN {
+            return Err(Failure(format!(
+                "this process may have only {limit} descriptors, and each connection needs one; allow more with \
+                 `ulimit -n 1024`"
+            )));
+        }
+        let reserved = DESCRIPTORS_RESERVED.min(limit / 2);
+        let possible = usize::try_from(limit - reserved).unwrap_or(usize::MAX);
         match self.max_connections {
             Some(wanted) if wanted > possible => Err(Failure(format!(
                 "--max-connections {wanted} needs {} descriptors and this process may have {limit}; ask for {possible} \
@@ -214,8 +239,8 @@ impl Serve {
         let listen = self.listen;
         Failure(match error.kind() {
             io::ErrorKind::AddrInUse => format!(
-                "cannot listen on {listen}: another program does; stop it, or choose another port with --listen \
-                 {}:PORT (0 takes a free one)",
+                "cannot listen on {listen}: another program already does, perhaps another hello; stop it, or choose \
+                 another port with --listen {}:PORT (0 takes a free one)",
                 ip_in_url(listen)
             ),
             io::ErrorKind::PermissionDenied => format!(
@@ -227,9 +252,20 @@ impl Serve {
                 "cannot listen on {listen}: this machine does not have that address; 127.0.0.1 is for local clients, \
                  0.0.0.0 for all"
             ),
+            // The system has no thread to give at the moment.
+            io::ErrorKind::WouldBlock => return cannot_start_threads(error),
             _ => format!("cannot start: {error}"),
         })
     }
+}
+
+fn cannot_start_threads(error: &io::Error) -> Failure {
+    Failure(format!("cannot start the threads: {error}; --workers asks for fewer"))
+}
+
+/// A number of things, such as `1 connection` or `2 connections`.
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 fn ip_in_url(address: SocketAddr) -> String {
@@ -245,34 +281,41 @@ fn describe(config: &Config) -> String {
     let connections = config.limits.connections_max;
     match config.engine {
         Engine::EventLoop => format!(
-            "One poll thread, {workers} quick and up to {} slow workers, up to {connections} connections. Ctrl-C stops.",
+            "One poll thread, {workers} quick workers, up to {} slow workers, up to {connections} connections. Ctrl-C stops.",
             config.slow_workers
         ),
-        Engine::ThreadPool => format!("The Book's thread pool, {workers} workers, a connection each. Ctrl-C stops."),
+        Engine::ThreadPool => {
+            format!("The Book's thread pool, {}, one connection each. Ctrl-C stops.", counted(workers as u64, "worker"))
+        }
         Engine::SingleThread => "The Book's single thread, one connection at a time. Ctrl-C stops.".to_owned(),
     }
 }
 
-/// Lets the first SIGINT or SIGTERM begin a polite shutdown, and the second end it.
-fn stop_on_signals(handle: Handle, drain_timeout: Duration) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut received = signals.forever();
-        if received.next().is_some() {
-            handle.stop();
-            // The event loop keeps its own deadline; a single thread asleep in a handler cannot.
-            thread::spawn(move || {
-                thread::sleep(drain_timeout.saturating_add(DRAIN_OVERTIME));
-                say!("hello: the drain timeout has passed; whoever was still waiting was cut");
-                process::exit(CUT.into());
-            });
-            say!("Stopping: finishing what was asked. Once more stops at once.");
-        }
-        if received.next().is_some() {
-            process::exit(CUT.into());
-        }
-    })?;
-    Ok(())
+/// Lets the first SIGINT or SIGTERM begin a polite shutdown, and the second end it. Returns when the server has ended.
+fn stop_on_signals(mut signals: Signals, handle: &Handle, drain_timeout: Duration) {
+    let mut received = signals.forever();
+    if received.next().is_none() {
+        return;
+    }
+    say!("Stopping: requests under way are finished first. Press Ctrl-C again to stop immediately.");
+    handle.stop();
+    let watched = handle.clone();
+    // The event loop keeps its own deadline; a single thread asleep in a handler cannot.
+    thread::spawn(move || {
+        thread::sleep(drain_timeout.saturating_add(DRAIN_OVERTIME));
+        cut(&watched, "time to stop ran out", "; --drain-timeout allows more");
+    });
+    if received.next().is_some() {
+        cut(handle, "stopped immediately", "");
+    }
+}
+
+/// Ends the program with whoever is still connected.
+fn cut(handle: &Handle, why: &str, hint: &str) {
+    let metrics = handle.metrics();
+    let open = metrics.connections_accepted.saturating_sub(metrics.connections_closed);
+    say!("hello: {why} and {} had to be cut{hint}", counted(open, "connection"));
+    process::exit(CUT.into());
 }
 
 /// Prints help and version as they are, and every usage error as one line.
@@ -291,17 +334,44 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
                 .filter(|line| !line.is_empty() && !line.starts_with("For more"))
                 .collect();
             let said = said.join("; ");
-            say!("hello: {}; `hello --help` explains", said.trim_start_matches("error: "));
+            let said = said.trim_start_matches("error: ");
+            let origin = variable_at_fault(error).map(|name| format!(" (from {name})")).unwrap_or_default();
+            say!("hello: {said}{origin}; `hello --help` explains");
             ExitCode::from(USAGE)
         }
     }
 }
 
-fn count() -> impl clap::builder::TypedValueParser<Value = usize> {
-    use clap::builder::TypedValueParser;
-    RangedU64ValueParser::<u64>::new()
-        .range(1..=u64::from(u32::MAX))
-        .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+/// The environment variable that a wrong value came from, if its flag is not on the command line.
+fn variable_at_fault(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = argument.split_whitespace().next()?;
+    let is_flag = |argument: String| argument.split('=').next() == Some(flag);
+    if error.kind() == UsageError::UnknownArgument || std::env::args().any(is_flag) {
+        return None;
+    }
+    let variable = format!("HELLO_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+    std::env::var_os(&variable).map(|_| variable)
+}
+
+/// A number of threads, connections or requests.
+fn count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it takes a whole number, 1 or more".to_owned()),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// A number of threads, which nobody wants many of.
+fn threads(text: &str) -> Result<usize, String> {
+    match usize::try_from(count(text)?) {
+        Ok(threads) if threads <= THREADS_MAX => Ok(threads),
+        _ => Err(format!("it takes {THREADS_MAX} at most")),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    count(text).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -66,7 +66,7 @@ use self::connection::{Connection, Next, Readiness, Workbench};
 use self::deadlines::{Clock, Deadlines, Tick};
 use self::job::{Job, Jobs};
 use self::workers::{Common, LaneConfig, Workers};
-use crate::limits::Limits;
+use crate::limits::{Limits, later};
 use crate::metrics::Metrics;
 use crate::service::{Lane, Service};
 use crate::shutdown::Drain;
@@ -83,6 +83,9 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// How long the oldest quick job may wait before another thread is put to work.
 const QUICK_PATIENCE: Duration = Duration::from_millis(1);
+
+/// How long idle worker threads may take to leave, even when the time for a shutdown is over.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// The quick lane may grow to this many times its size when its threads are blocked.
 const QUICK_GROWTH: usize = 4;
@@ -287,6 +290,7 @@ impl EventLoop {
             debug_assert!(false, "a connection is kept while its job is out");
             return;
         };
+        log::debug!("Connection {key} gets {} bytes.", job.output.len());
         let next = connection.complete(job, &mut self.bench);
         self.apply(key, next);
     }
@@ -299,13 +303,15 @@ impl EventLoop {
                 self.deadlines.note(deadline);
             }
             Next::Dispatch(mut job) => {
+                log::debug!("Connection {key} asks: {job}");
                 job.token = key;
-                match job.lane {
+                match job.lane() {
                     Lane::Quick => self.quick_jobs.push(job),
                     Lane::Slow => self.slow_jobs.push(job),
                 }
             }
             Next::Close => {
+                log::debug!("Connection {key} closed.");
                 // Closing the descriptor takes it out of the poller as well.
                 drop(self.connections.remove(key));
                 self.bench.metrics.connections_closed.add(1);
@@ -316,7 +322,7 @@ impl EventLoop {
 
     /// Accepts connections while there are some and there is room, a bounded number of them.
     fn accept(&mut self, now: Instant) {
-        for _ in 0..self.bench.limits.accepts_per_turn {
+        for _ in 0..self.bench.limits.accepts_per_turn.max(1) {
             let room = self.connections.len() < self.bench.limits.connections_max;
             let Some(mut socket) = self.acceptor.accept(room, now, &self.bench.metrics) else { return };
             let entry = self.connections.vacant_entry();
@@ -325,6 +331,7 @@ impl EventLoop {
                 log::warn!("cannot watch a new connection: {error}");
                 continue;
             }
+            log::debug!("Connection {} accepted.", entry.key());
             let connection = entry.insert(Connection::new(socket, &self.bench));
             self.deadlines.note(connection.deadline());
             self.bench.metrics.connections_accepted.add(1);
@@ -369,7 +376,7 @@ impl EventLoop {
             return;
         }
         self.common.draining.store(true, Ordering::Relaxed);
-        // Whoever the kernel has let in believes to be connected, and may have sent a request.
+        // A client in the kernel's queue thinks that it is connected, and may have sent a request.
         self.acceptor.ready();
         let turns = self.bench.limits.backlog.unsigned_abs() as usize / self.bench.limits.accepts_per_turn.max(1);
         for _ in 0..=turns {
@@ -381,11 +388,12 @@ impl EventLoop {
             connection.drain(&self.bench);
             self.deadlines.note(connection.deadline());
         }
-        self.drain_until = Some(now + self.bench.limits.drain_timeout);
+        self.drain_until = Some(later(now, self.bench.limits.drain_timeout));
     }
 
     /// Waits for the worker threads, which have nothing left to do.
     fn stop_workers(&self, until: Instant) -> Drain {
+        let until = until.max(Instant::now() + LEAVING);
         let quick = self.quick.stop(until);
         let slow = self.slow.stop(until);
         if quick && slow { Drain::Complete } else { Drain::Cut(0) }

@@ -17,7 +17,8 @@
 //!
 //! # The parts, in reading order
 //!
-//! A module uses only modules above it in this list (a test sees to that), so it can be read from the top.
+//! A module uses only modules above it in this list (a test checks this), so it can be read from the top. The insides of
+//! the event loop are private: `cargo doc --open --document-private-items` shows them, too.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -35,13 +36,26 @@
 //! # Words
 //!
 //! - **Poll thread**: the one thread that waits for sockets (in `mio::Poll`), reads them and writes to them.
-//! - **Worker**: a thread that answers requests. A **lane** is a pool of workers; there is a quick one and a slow one.
+//! - **Worker**: a thread that answers requests. A **lane** is a queue with its workers; there is a quick one and a slow one.
 //! - **Job**: the requests of one connection on their way to a worker, and the answers on their way back.
 //! - **Completion**: a job that has its answers.
 //! - **Bell**: the `mio::Waker` that a worker rings when it brings a completion to a sleeping poll thread.
 //! - **Token**: what mio says when a socket is ready; here, the connection's key in a slab.
 //! - **Turn**: one round of the poll thread, from waking up to going back to sleep.
-//! - **Thread pool**: always the Book's.
+//! - **Thread pool**: always the Book's. Ours are called lanes.
+//!
+//! From outside:
+//!
+//! - **Descriptor**: the number by which a process knows an open file or socket. There is a limit to how many it may have.
+//! - **Slab**: a vector whose free places are used again, so that a key stays small and stays the same.
+//! - **Edge-triggered**: the poller says *once* that a socket has become ready, and not again until it has been emptied
+//!   and become ready anew.
+//! - **Backlog**: the kernel's queue of connections that nobody has accepted yet.
+//! - **Keep-alive**: a connection stays open for further requests. **Pipelining**: a client sends them without waiting for
+//!   the answers.
+//! - **Drain**: to finish what is under way while accepting nothing new, before a server stops.
+//! - **Linger**: to read on for a moment after the last answer, so that the client gets it.
+//! - **Tick**, **sweep**: how deadlines are measured, and how they are found; see `event_loop/deadlines.rs`.
 
 pub mod limits;
 

@@ -4,18 +4,18 @@
 //! stand together here so that one look shows what is bounded, and by what. Nothing in this module acts: the parser,
 //! the connections and the engines read the numbers and keep the promises.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What one client, and all clients together, may cost.
 ///
 /// Every field may be set freely; a nonsensical value makes the server strict or generous, never unsound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most connections open at once. Further clients wait in the kernel's backlog until one closes.
+    /// Maximum number of open connections. Further clients wait in the kernel's backlog until one closes.
     pub connections_max: usize,
     /// Length of the kernel's queue of connections not yet accepted; the kernel caps it at `net.core.somaxconn`.
     pub backlog: i32,
-    /// Most connections accepted in one turn of the loop, so that a storm of newcomers cannot starve those inside.
+    /// Maximum number of connections accepted in one turn of the loop, so that a storm of newcomers cannot starve those inside.
     pub accepts_per_turn: usize,
 
     /// Longest request head, in bytes, from the request line to the empty line; a longer one is answered 431
@@ -23,11 +23,11 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Longest request target, in bytes; a longer one is answered 414 (RFC 9110 section 15.5.15).
     pub target_bytes_max: usize,
-    /// Most header fields in a request, up to [`Limits::FIELDS_CEILING`]; more are answered 431.
+    /// Maximum number of header fields in a request, up to [`Limits::FIELDS_CEILING`]; more are answered 431.
     pub fields_max: usize,
     /// Longest request body, in bytes, after decoding; a longer one is answered 413 (RFC 9110 section 15.5.14).
     pub body_bytes_max: u64,
-    /// Most pipelined requests that travel to a worker in one job.
+    /// Maximum number of pipelined requests that travel to a worker in one job.
     pub pipeline_max: usize,
     /// A worker stops adding answers to a job's output at this many bytes; the rest of the job goes round again when
     /// the client has read them.
@@ -44,10 +44,10 @@ pub struct Limits {
     /// How long we keep reading from a client after refusing it, so that it can read the refusal (RFC 9112
     /// section 9.6).
     pub linger_timeout: Duration,
-    /// Most bytes read and thrown away while lingering.
+    /// Maximum number of bytes read and thrown away while lingering.
     pub linger_bytes_max: usize,
 
-    /// Most jobs that may wait for a thread of the slow lane; further ones are answered 503.
+    /// Maximum number of jobs that may wait for a thread of the slow lane; further ones are answered 503.
     pub slow_queue_max: usize,
 
     /// How long a shutdown may take before the connections still open are cut.
@@ -62,6 +62,12 @@ impl Limits {
     /// No request can have more header fields than this, whatever [`Limits::fields_max`] says: the parser's table of
     /// them lives on the stack.
     pub const FIELDS_CEILING: usize = 256;
+}
+
+/// The moment at which `duration` has passed. One that no clock can show is a hundred years away, which will do.
+pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    now.checked_add(duration).unwrap_or(now + CENTURY)
 }
 
 impl Default for Limits {

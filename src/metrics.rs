@@ -70,7 +70,10 @@ counters! {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} responses on {} connections", self.responses, self.connections_accepted)?;
+        let plural = |count: u64| if count == 1 { "" } else { "s" };
+        let (responses, connections) = (self.responses, self.connections_accepted);
+        write!(formatter, "{responses} response{} on ", plural(responses))?;
+        write!(formatter, "{connections} connection{}", plural(connections))?;
         let rare = [
             (self.refusals, "refused"),
             (self.overloads, "overloaded"),

@@ -51,10 +51,7 @@ impl Pages {
     pub fn from_directory(directory: &Path) -> io::Result<Self> {
         let pages = Self::Directory(directory.to_owned());
         for page in [Page::Hello, Page::NotFound] {
-            pages.read(page).map_err(|error| {
-                let file = directory.join(page.file_name());
-                io::Error::new(error.kind(), format!("{}: {error}", file.display()))
-            })?;
+            pages.read(page)?;
         }
         Ok(pages)
     }
@@ -63,11 +60,15 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// If the page is on disk and cannot be read.
+    /// If the page is on disk and cannot be read. The error names the file.
     pub fn read(&self, page: Page) -> io::Result<Cow<'static, [u8]>> {
         match self {
             Self::Embedded => Ok(Cow::Borrowed(page.embedded())),
-            Self::Directory(directory) => std::fs::read(directory.join(page.file_name())).map(Cow::Owned),
+            Self::Directory(directory) => {
+                let file = directory.join(page.file_name());
+                let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+                std::fs::read(&file).map(Cow::Owned).map_err(named)
+            }
         }
     }
 }

@@ -43,11 +43,12 @@ pub struct Config {
     /// How many threads answer. By default the event loop's quick lane has one for each core, and at least two; the
     /// Book's pool has four.
     pub workers: Option<usize>,
-    /// The most threads in the event loop's slow lane.
+    /// Maximum number of threads in the event loop's slow lane.
     pub slow_workers: usize,
     /// What clients may cost.
     pub limits: Limits,
-    /// Stop after this many responses (event loop) or connections (the other engines, which answer each one once).
+    /// Stop after this many requests have been given to workers (event loop), or this many connections have been
+    /// accepted (the other engines, which answer each one once), and answered.
     pub requests: Option<u64>,
 }
 

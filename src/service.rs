@@ -8,7 +8,7 @@ pub enum Lane {
     /// For answers that are ready at once.
     #[default]
     Quick,
-    /// For answers that wait for something: a timer, a disk, another server.
+    /// For answers that wait for something: a timer, another server, a slow disk.
     Slow,
 }
 

@@ -58,7 +58,7 @@ impl Service for Site {
 
     fn respond(&self, request: &Request<'_>) -> Response {
         match (Route::of(request), request.method()) {
-            (_, Method::Connect | Method::Other) => Response::error(Status::NOT_IMPLEMENTED),
+            (_, Method::Other) => Response::error(Status::NOT_IMPLEMENTED),
             (Route::Unknown, _) => self.page(Page::NotFound, Status::NOT_FOUND),
             (_, Method::Options) => Response::empty(Status::NO_CONTENT).with_field("Allow", ALLOW),
             (Route::Hello, Method::Get | Method::Head) => self.page(Page::Hello, Status::OK),
@@ -76,7 +76,7 @@ impl Site {
         match self.pages.read(page) {
             Ok(content) => Response::html(status, content),
             Err(error) => {
-                log::error!("cannot read a page: {error}");
+                log::error!("cannot read {error}; the answer is 500 until it is there again");
                 Response::error(Status::INTERNAL_SERVER_ERROR)
             }
         }

@@ -92,7 +92,7 @@ fn it_says_where_it_listens_and_answers_there() {
         program.signal("-TERM");
         let (code, said) = program.end();
         assert_eq!(code, Some(0), "{engine}: {said}");
-        assert!(said.contains("Stopped after 1 responses on 1 connections"), "{engine}: {said}");
+        assert!(said.contains("Stopped after 1 response on 1 connection."), "{engine}: {said}");
     }
 }
 
@@ -128,7 +128,8 @@ fn a_wrong_command_line_is_explained_in_a_line() {
         (&["--workers", "many"], "--workers"),
         (&["--slow-workers", "0"], "--slow-workers"),
         (&["--max-connections", "0"], "--max-connections"),
-        (&["--requests", "0"], "--requests"),
+        (&["--requests", "0"], "a whole number, 1 or more"),
+        (&["--workers", "100000"], "4096 at most"),
         (&["--sleep", "soon"], "such as 250ms, 5s or 2min"),
         (&["--idle-timeout", "5"], "such as 250ms, 5s or 2min"),
         (&["--listen", "nowhere"], "such as 127.0.0.1:8080"),
@@ -153,6 +154,10 @@ fn what_fails_at_run_time_is_explained_in_a_line() {
     assert!(said.contains("does not have that address"), "{said}");
     let said = complaint(&["--listen", "127.0.0.1:0", "--assets", "no/such/directory"], 1);
     assert!(said.contains("no/such/directory/hello.html") && said.contains("--assets"), "{said}");
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -n 20; exec \"$0\"", env!("CARGO_BIN_EXE_hello")]);
+    let said = few.output().expect("there is a shell").stderr;
+    assert!(String::from_utf8_lossy(&said).contains("ulimit -n 1024"), "{}", said.escape_ascii());
     let said = complaint(&["--listen", "127.0.0.1:0", "--max-connections", "4000000000"], 1);
     assert!(said.contains("ulimit -n 4000000064"), "{said}");
 }
@@ -161,6 +166,7 @@ fn what_fails_at_run_time_is_explained_in_a_line() {
 fn variables_stand_in_for_flags_and_flags_win() {
     let mut command = hello(&["--requests", "1"]);
     command.env("HELLO_LISTEN", "127.0.0.1:0").env("HELLO_ENGINE", "thread-pool").env("HELLO_REQUESTS", "7");
+    command.env("HELLO_VERBOSE", "0");
     let program = Program::spawn(command);
     let mut client = program.connect();
     client.send(GET);
@@ -219,7 +225,9 @@ fn a_second_signal_ends_it_at_once() {
         sleeper.send(b"GET /sleep HTTP/1.1\r\nHost: test\r\n\r\n");
         program.signal("-INT");
         program.signal("-TERM");
-        assert_eq!(program.end().0, Some(3), "{engine}");
+        let (code, said) = program.end();
+        assert_eq!(code, Some(3), "{engine}: {said}");
+        assert!(said.contains("stopped immediately"), "{said}");
         sleeper.expect_gone();
     }
 }
@@ -239,7 +247,7 @@ fn a_drain_that_takes_too_long_is_cut() {
         program.signal("-TERM");
         let (code, said) = program.end();
         assert_eq!(code, Some(3), "{engine}: {said}");
-        assert!(said.contains("drain timeout"), "{engine}: {said}");
+        assert!(said.contains("--drain-timeout"), "{engine}: {said}");
     }
 }
 
@@ -264,8 +272,32 @@ fn verbose_tells_which_worker_does_what() {
         client.send(GET);
         assert_eq!(client.reply().status, 200);
         let (_, said) = program.end();
-        assert!(said.contains(words), "{engine}: {said}");
+        assert!(said.contains(words) && said.contains("GET /"), "{engine}: {said}");
         assert_eq!(said.contains("Shutting down worker 3"), engine == "thread-pool", "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let output = hello(&[]).env("HELLO_SLEEP", "soon").output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("HELLO_SLEEP"), "{said}");
+    let output = hello(&["--sleep", "soon"]).env("HELLO_SLEEP", "1s").output().expect("the program starts");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("HELLO_SLEEP"));
+}
+
+#[test]
+fn times_that_no_clock_can_show_are_for_ever() {
+    let ages = "300000000000years";
+    let flags = ["--idle-timeout", "--request-timeout", "--write-timeout", "--drain-timeout"];
+    let arguments: Vec<&str> = flags.iter().flat_map(|flag| [*flag, ages]).collect();
+    for engine in ENGINES {
+        let program = Program::start(&[&["--engine", engine], arguments.as_slice()].concat());
+        let mut client = program.connect();
+        client.send(GET);
+        assert_eq!(client.reply().status, 200, "{engine}");
+        program.signal("-TERM");
+        assert_eq!(program.end().0, Some(0), "{engine}");
     }
 }
 

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::io::Write;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, GET, SLEEP, config, limited, serve, start};
+use common::{GET, SLEEP, config, limited, serve, start};
 use hello::http::{Method, Request, Response, Status};
 use hello::server::{Config, Engine};
 use hello::service::{Lane, Service};
@@ -84,30 +85,17 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
 fn a_pipeline_of_twenty_thousand_requests_never_stalls() {
     let server = serve(event_loop(), Echo);
     let mut client = server.connect();
-    let mut writer = Writer::of(&client);
+    let mut writer = client.writer();
     let sending = thread::spawn(move || {
         for thousand in 0..20 {
             let requests: String = (0..1_000).map(|number| get(&format!("/{}", thousand * 1_000 + number))).collect();
-            writer.send(requests.as_bytes());
+            writer.write_all(requests.as_bytes()).expect("the server reads");
         }
     });
     for number in 0..20_000 {
         assert_eq!(client.reply().text(), format!("/{number}"));
     }
     sending.join().expect("everything is sent");
-}
-
-/// The sending half of a client, for a thread of its own.
-struct Writer(std::net::TcpStream);
-
-impl Writer {
-    fn of(client: &Client) -> Self {
-        Self(client.stream().try_clone().expect("a socket can be shared"))
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        std::io::Write::write_all(&mut self.0, bytes).expect("the server reads");
-    }
 }
 
 #[test]
@@ -410,26 +398,6 @@ fn newcomers_beyond_the_limit_wait_until_somebody_leaves() {
     assert!(server.metrics().accept_pauses >= 1);
 }
 
-/// The deadline counts from the first byte, so a byte now and then does not move it.
-#[test]
-fn dripping_does_not_buy_time() {
-    let server = start(limited(|limits| limits.head_timeout = Duration::from_millis(400)));
-    let mut client = server.connect();
-    let started = Instant::now();
-    client.send(b"GET / HTTP/1.1\r\nA: ");
-    let mut writer = Writer::of(&client);
-    let dripping = thread::spawn(move || {
-        while std::io::Write::write_all(&mut writer.0, b"a").is_ok() && started.elapsed() < common::PATIENCE {
-            thread::sleep(Duration::from_millis(20));
-        }
-    });
-    assert_eq!(client.reply().status, 408);
-    client.expect_gone();
-    drop(client);
-    dripping.join().expect("the drip ends");
-    assert!(started.elapsed() < common::PATIENCE);
-}
-
 #[test]
 fn a_connection_idle_between_requests_is_closed_without_a_word() {
     let server = start(limited(|limits| limits.idle_timeout = Duration::from_millis(300)));
@@ -453,8 +421,8 @@ fn lingering_ends_when_the_client_sends_too_much_or_too_long() {
     let mut loud = server.connect();
     loud.send(b"oops\r\n\r\n");
     assert_eq!(loud.reply().status, 400);
-    let mut writer = Writer::of(&loud);
-    while std::io::Write::write_all(&mut writer.0, &[b'x'; 10_000]).is_ok() {}
+    let mut writer = loud.writer();
+    while writer.write_all(&[b'x'; 10_000]).is_ok() {}
     server.wait_for("both are gone", |metrics| metrics.connections_closed == 2);
 }
 
@@ -550,6 +518,74 @@ fn exactly_as_many_requests_are_answered_as_were_to_be() {
     let metrics = server.running().handle().clone();
     assert_eq!(server.join(), Drain::Complete);
     assert_eq!(metrics.metrics().responses, 70);
+}
+
+/// RFC 9110 section 10.1.1: a client that is told to come back may send its body all the same, and that is no request.
+#[test]
+fn a_body_that_was_announced_to_a_full_lane_is_still_a_body() {
+    let (service, gate) = Gated::new();
+    let mut config = Config { slow_workers: 1, ..event_loop() };
+    config.limits.slow_queue_max = 0;
+    let server = serve(config, service);
+    let mut busy = server.connect();
+    busy.send(get("/slow/block").as_bytes());
+    server.wait_for("the lane is full", |metrics| metrics.requests == 1);
+    let mut client = server.connect();
+    let trap = get("/trap");
+    let length = trap.len();
+    client.send(
+        format!("POST /slow/1 HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n")
+            .as_bytes(),
+    );
+    assert_eq!(client.read_until(b"\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.send((trap + &get("/2")).as_bytes());
+    assert_eq!(client.reply().status, 503);
+    assert_eq!(client.reply().text(), "/2");
+    drop(gate);
+}
+
+/// What has been read when the server stops is answered, also where it does not fit into one job.
+#[test]
+fn a_pipeline_that_was_read_is_answered_to_its_end_when_the_server_stops() {
+    let (service, gate) = Gated::new();
+    let server = serve(event_loop(), service);
+    let address = server.running().handle().address();
+    let mut client = server.connect();
+    let rest: String = (0..100).map(|number| get(&format!("/{number}"))).collect();
+    client.send((get("/slow/block") + &rest).as_bytes());
+    server.wait_for("it is read", |metrics| metrics.requests == 1);
+    let stopping = thread::spawn(move || server.stop());
+    wait_until_refused(address);
+    drop(gate);
+    assert_eq!(client.reply().field("Connection"), None);
+    for number in 0..100 {
+        let reply = client.reply();
+        assert_eq!(reply.text(), format!("/{number}"));
+        assert_eq!(reply.field("Connection"), (number == 99).then_some("close"));
+    }
+    client.expect_end();
+    assert_eq!(stopping.join().expect("it stops"), Drain::Complete);
+}
+
+#[test]
+fn a_server_without_clients_stops_even_in_no_time() {
+    let server = start(limited(|limits| limits.drain_timeout = Duration::ZERO));
+    assert_eq!(server.stop(), Drain::Complete);
+}
+
+#[test]
+fn limits_of_nothing_make_the_server_strict_but_not_mad() {
+    let server = start(limited(|limits| {
+        limits.accepts_per_turn = 0;
+        limits.pipeline_max = 0;
+        limits.output_bytes_max = 0;
+        limits.backlog = 1;
+    }));
+    let mut client = server.connect();
+    client.send(&GET.repeat(3));
+    for _ in 0..3 {
+        assert_eq!(client.reply().status, 200);
+    }
 }
 
 /// Connections in every state, left to their deadlines: the loop loses none of them.

@@ -2,7 +2,12 @@
 
 mod common;
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Client, GET, config, serve, start};
 use hello::http::{Request, Response, Status};
@@ -51,7 +56,7 @@ promises! {
 
     fn slow_pages_come_after_their_pause(engine) {
         let server = start(config(engine));
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let reply = server.ask(b"GET /sleep HTTP/1.1\r\nHost: test\r\n\r\n");
         assert!(started.elapsed() >= common::SLEEP);
         assert_eq!(reply.text(), HELLO);
@@ -269,6 +274,27 @@ promises! {
         }
     }
 
+    /// The deadline counts from the first byte, so a byte now and then does not move it.
+    fn dripping_does_not_buy_time(engine) {
+        let mut config = config(engine);
+        config.limits.head_timeout = Duration::from_millis(400);
+        let server = start(config);
+        let mut client = server.connect();
+        let started = Instant::now();
+        client.send(b"GET / HTTP/1.1\r\nA: ");
+        let mut writer = client.writer();
+        let dripping = thread::spawn(move || {
+            while writer.write_all(b"a").is_ok() && started.elapsed() < common::PATIENCE {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(client.reply().status, 408);
+        client.expect_gone();
+        drop(client);
+        dripping.join().expect("the drip ends");
+        assert!(started.elapsed() < common::PATIENCE);
+    }
+
     fn a_silent_connection_is_closed_without_a_word(engine) {
         let mut config = config(engine);
         config.limits.idle_timeout = Duration::from_millis(300);
@@ -282,7 +308,7 @@ promises! {
         let mut client = server.connect();
         client.send(b"GET /sleep HTTP/1.1\r\nHost: test\r\n\r\n");
         server.wait_for("the request is read", |metrics| metrics.requests == 1);
-        let waiting = std::thread::spawn(move || {
+        let waiting = thread::spawn(move || {
             let reply = client.reply();
             client.expect_end();
             reply
@@ -290,7 +316,52 @@ promises! {
         assert_eq!(server.stop(), Drain::Complete);
         let reply = waiting.join().expect("the client is answered");
         assert_eq!((reply.text(), reply.field("Connection")), (HELLO, Some("close")));
-        assert!(std::net::TcpStream::connect(address).is_err());
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    /// Clients that connect again and again, into the shutdown, cannot put it off.
+    fn stopping_ends_although_clients_keep_coming(engine) {
+        let mut config = config(engine);
+        config.limits.drain_timeout = Duration::from_millis(500);
+        let server = serve(config, |_: &Request<'_>| {
+            thread::sleep(Duration::from_millis(20));
+            Response::empty(Status::OK)
+        });
+        let address = server.running().handle().address();
+        let enough = Arc::new(AtomicBool::new(false));
+        let crowd: Vec<_> = (0..3)
+            .map(|_| {
+                let enough = Arc::clone(&enough);
+                thread::spawn(move || {
+                    while !enough.load(Ordering::Relaxed) {
+                        if let Ok(mut stream) = TcpStream::connect(address) {
+                            let _ = stream.write_all(GET);
+                            let _ = stream.read(&mut [0; 1024]);
+                        }
+                    }
+                })
+            })
+            .collect();
+        server.wait_for("the crowd is there", |metrics| metrics.responses >= 3);
+        let started = Instant::now();
+        server.stop();
+        assert!(started.elapsed() < common::PATIENCE / 2, "it took {:?}", started.elapsed());
+        enough.store(true, Ordering::Relaxed);
+        for client in crowd {
+            client.join().expect("a client ends");
+        }
+    }
+
+    /// The last of the counted clients has the same time to send its request as any other.
+    fn a_counted_client_may_take_its_time(engine) {
+        let mut config = config(engine);
+        config.requests = Some(1);
+        let server = start(config);
+        let mut client = server.connect();
+        thread::sleep(Duration::from_millis(600));
+        client.send(GET);
+        assert_eq!(client.reply().status, 200);
+        assert_eq!(server.join(), Drain::Complete);
     }
 
     fn an_idle_server_stops_at_once(engine) {
@@ -310,6 +381,6 @@ promises! {
             assert_eq!(client.reply().status, 200);
         }
         assert_eq!(server.join(), Drain::Complete);
-        assert!(std::net::TcpStream::connect(address).is_err());
+        assert!(TcpStream::connect(address).is_err());
     }
 }

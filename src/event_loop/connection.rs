@@ -19,7 +19,8 @@
 //! What must always hold:
 //! - `InFlight` and `Writing` never read. Readiness seen meanwhile is kept in `inbox` and acted upon in `Reading`.
 //! - The connection waits for readiness only after the kernel said `WouldBlock`, or after a short read, which says the
-//!   same (epoll(7), question 9) unless the peer has shut down.
+//!   same (epoll(7), question 9) unless the peer has shut down. (Or sent urgent data, which HTTP does not know; who does
+//!   that may have to wait for a deadline.)
 //! - A connection that waits for a request and has no byte of one owns no memory beyond itself.
 //! - No error leaves this module: a connection that fails is [`Next::Close`].
 //!
@@ -87,7 +88,7 @@ pub(crate) struct Workbench {
     pub(crate) draining: bool,
 }
 
-/// Most emptied jobs that are kept; more come and go with the allocator.
+/// Maximum number of emptied jobs that are kept; more come and go with the allocator.
 const SPARE_JOBS_MAX: usize = 1024;
 
 impl Workbench {
@@ -99,13 +100,14 @@ impl Workbench {
     }
 
     /// Counts the responses of a job against what may still be answered.
-    fn count(&mut self, job: &Job) {
+    fn count(&mut self, job: &mut Job) {
         let responses = job.responses();
         let refusals = u64::from(matches!(job.task, Task::Refuse(_)));
         self.metrics.requests.add(responses - refusals);
         self.metrics.refusals.add(refusals);
         if let Some(left) = &mut self.requests_left {
             *left = left.saturating_sub(responses);
+            job.farewell = *left == 0;
         }
     }
 
@@ -153,7 +155,7 @@ impl<S: Socket> Connection<S> {
     /// A connection just accepted.
     pub(crate) fn new(socket: S, bench: &Workbench) -> Self {
         let mut connection = Self { socket, deadline: Tick::NEVER, state: State::Reading(None), inbox: Inbox::Empty };
-        connection.listen_idle(bench);
+        connection.arm(bench.limits.idle_timeout, bench);
         connection
     }
 
@@ -192,7 +194,7 @@ impl<S: Socket> Connection<S> {
         bench.metrics.timeouts.add(1);
         match self.take_state() {
             // Half a request deserves an answer, but not from a server that is shutting down.
-            State::Reading(Some(mut job)) if !bench.draining => {
+            State::Reading(Some(mut job)) if !bench.draining && !job.is_blank() => {
                 job.time_out();
                 self.dispatch(job, bench)
             }
@@ -267,7 +269,7 @@ impl<S: Socket> Connection<S> {
             Intake::Empty => {
                 bench.recycle(job);
                 self.state = State::Reading(None);
-                self.listen_idle(bench);
+                self.arm(bench.limits.idle_timeout, bench);
                 Next::Wait
             }
             Intake::Head | Intake::Body => {
@@ -280,30 +282,26 @@ impl<S: Socket> Connection<S> {
                         _ => bench.limits.head_timeout,
                     };
                     self.arm(timeout, bench);
-                    if bench.draining {
-                        self.drain(bench);
-                    }
                 }
                 Next::Wait
             }
         }
     }
 
-    /// Waits for the first byte of a request.
-    fn listen_idle(&mut self, bench: &Workbench) {
-        self.arm(if bench.draining { bench.limits.drain_idle_grace } else { bench.limits.idle_timeout }, bench);
-    }
-
+    /// Sets the deadline of the present state.
     fn arm(&mut self, timeout: Duration, bench: &Workbench) {
         self.deadline = bench.now.after(timeout);
+        if bench.draining {
+            self.drain(bench);
+        }
     }
 
     /// Sends a job on its way, unless everything that was to be answered has been.
-    fn dispatch(&mut self, job: Box<Job>, bench: &mut Workbench) -> Next {
+    fn dispatch(&mut self, mut job: Box<Job>, bench: &mut Workbench) -> Next {
         if bench.requests_left == Some(0) {
             return Next::Close;
         }
-        bench.count(&job);
+        bench.count(&mut job);
         self.send_off(job)
     }
 

@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// The length of a tick. Deadlines are kept to this precision: never early, and late by at most one.
+/// The length of a tick. A deadline never passes early, and at most two ticks late.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Connections looked at in one turn of the loop; about a tenth of a millisecond of work.
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tick_never_comes_early_and_at_most_one_tick_late() {
+    fn a_deadline_never_passes_early_and_at_most_two_ticks_late() {
         let started = Instant::now();
         let clock = Clock::new(started);
         for millis in [0, 1, 99, 100, 101, 250, 75_000] {

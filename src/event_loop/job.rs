@@ -12,6 +12,7 @@
 //!
 //! Nothing here touches a socket, a thread or a lock: bytes go in, requests come out.
 
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::http::body::{BodyError, Decoded, Decoder};
@@ -29,10 +30,12 @@ const KEPT_CAPACITY: usize = 16 * 1024;
 pub(crate) struct Job {
     /// The connection's key in the event loop.
     pub(crate) token: usize,
-    /// Which workers it goes to.
-    pub(crate) lane: Lane,
+    /// Which workers answer its requests.
+    lane: Lane,
     /// What a worker shall do with it.
     pub(crate) task: Task,
+    /// Whether the server answers nobody any more after this job, so that its last answer says so.
+    pub(crate) farewell: bool,
     /// What becomes of the connection once the output is sent; decided by the worker.
     pub(crate) after: After,
     /// Bytes as they arrived.
@@ -87,7 +90,8 @@ pub(crate) enum After {
     KeepAlive,
     /// It closes, as the client asked.
     Close,
-    /// It closes against the client's expectation, which may have sent more and must still be able to read the answer.
+    /// It closes although the client expects it to stay open. The client may have sent more, and must still be able to
+    /// read the answer.
     Linger,
 }
 
@@ -104,11 +108,27 @@ pub(crate) enum Intake {
     Ready,
 }
 
+impl fmt::Display for Job {
+    /// Tells the first request, and how many there are.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lane = if self.lane() == Lane::Slow { "slow" } else { "quick" };
+        match (self.next_request(), self.task) {
+            (Some(request), _) => write!(formatter, "{} {}", request.method_token(), request.path())?,
+            (None, Task::Refuse(refusal)) => write!(formatter, "{}", refusal.status.as_str())?,
+            (None, _) => {}
+        }
+        match self.requests.len() - self.answered {
+            0 | 1 => write!(formatter, ", for a {lane} worker."),
+            count => write!(formatter, " and {} more, for a {lane} worker.", count - 1),
+        }
+    }
+}
+
 /// The rules a job reads by.
 pub(crate) struct Rules<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) service: &'a dyn Service,
-    /// Most requests that may be read now.
+    /// Maximum number of requests that may be read now.
     pub(crate) requests_max: usize,
 }
 
@@ -239,10 +259,17 @@ impl Job {
         self.refuse(status);
     }
 
+    /// Which workers it goes to now. To ask for a body, or to turn away, is quick whatever the request.
+    pub(crate) fn lane(&self) -> Lane {
+        match self.task {
+            Task::Answer | Task::Refuse(_) => self.lane,
+            Task::Continue | Task::Overloaded => Lane::Quick,
+        }
+    }
+
     /// Sends the job to the quick lane, where its requests are turned away.
     pub(crate) fn turn_away(&mut self) {
         self.task = Task::Overloaded;
-        self.lane = Lane::Quick;
     }
 
     /// The number of responses that the job asks for.
@@ -288,6 +315,11 @@ impl Job {
         self.answered < self.requests.len() || matches!(self.task, Task::Refuse(_))
     }
 
+    /// Whether nothing but empty lines has arrived, which mean nothing before a request (RFC 9112 section 2.2).
+    pub(crate) fn is_blank(&self) -> bool {
+        self.requests.is_empty() && self.input[self.parsed..].iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
     /// Whether bytes have arrived that no request in this job accounts for.
     pub(crate) fn has_leftover(&self) -> bool {
         self.parsed < self.input.len()
@@ -327,6 +359,7 @@ impl Job {
         self.task = Task::Answer;
         self.lane = Lane::Quick;
         self.after = After::KeepAlive;
+        self.farewell = false;
         // Moving the rest to the front only when it is the smaller half makes the moves of a long pipeline cost no
         // more, all together, than its length.
         if self.parsed >= self.input.len() - self.parsed {

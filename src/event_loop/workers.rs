@@ -1,6 +1,6 @@
 //! The threads that answer: a queue, and a pool that grows when jobs wait and shrinks when they do not.
 //!
-//! The server has two pools of this one type, called lanes. The *quick* lane has about as many threads as the machine has
+//! The server has two of these, called lanes. The *quick* lane has about as many threads as the machine has
 //! cores; since its jobs do not wait for anything, more would only get in each other's way. The *slow* lane has a thread
 //! for every job, up to a limit, because its jobs spend their time waiting; an idle thread beyond the minimum leaves
 //! after a while. So a crowd of sleepers holds real, blocked threads, and yet nobody else waits behind it.
@@ -197,6 +197,11 @@ impl Queue {
         config.queue_max.saturating_add(free).saturating_sub(self.jobs.len())
     }
 
+    /// Whether a thread may leave. One that is starting may yet fail to, and is not counted upon.
+    fn has_spare_thread(&self, config: &LaneConfig) -> bool {
+        self.threads - self.starting > config.threads_min
+    }
+
     /// Threads on their way to the queue.
     fn coming(&self) -> usize {
         self.woken + self.starting
@@ -301,9 +306,8 @@ impl LaneShared {
     fn idle<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> Option<MutexGuard<'a, Queue>> {
         queue.idle += 1;
         loop {
-            let spare = queue.threads > self.config.threads_min;
             let timed_out;
-            (queue, timed_out) = if spare {
+            (queue, timed_out) = if queue.has_spare_thread(&self.config) {
                 let (queue, wait) =
                     self.work.wait_timeout(queue, IDLE_THREAD_STAYS).unwrap_or_else(PoisonError::into_inner);
                 (queue, wait.timed_out())
@@ -318,7 +322,7 @@ impl LaneShared {
                 queue.idle -= 1;
                 return Some(queue);
             }
-            if timed_out && queue.threads > self.config.threads_min {
+            if timed_out && queue.has_spare_thread(&self.config) {
                 queue.idle -= 1;
                 queue.threads -= 1;
                 return None;
@@ -351,7 +355,7 @@ impl Answerer {
                 Task::Overloaded => overloaded(),
                 _ => self.respond(&request),
             };
-            let says_goodbye = job.is_at_last() && self.common.draining.load(Ordering::Relaxed);
+            let says_goodbye = job.is_at_last() && self.is_farewell(job);
             let persistence = if response.closes() || says_goodbye { Persistence::Close } else { wanted };
             response.write(method, persistence, self.dates.at(SystemTime::now()), &mut job.output);
             job.request_answered();
@@ -370,6 +374,12 @@ impl Answerer {
             job.refused();
             job.after = After::Linger;
         }
+    }
+
+    /// Whether the client gets no answer after this job's. During a shutdown, requests that have been read already
+    /// still do.
+    fn is_farewell(&self, job: &Job) -> bool {
+        job.farewell || (!job.has_leftover() && self.common.draining.load(Ordering::Relaxed))
     }
 
     /// Lets the service respond; a panic of its becomes a response, too.

@@ -10,7 +10,7 @@
 use super::response::Status;
 use crate::limits::Limits;
 
-/// Most bytes of chunk extensions, and most bytes of trailer fields, in one body. Both are skipped unread.
+/// Maximum number of bytes of chunk extensions in one body, and as many of trailer fields. Both are skipped unread.
 const DECORATION_BYTES_MAX: usize = 16 * 1024;
 
 /// How the end of a body is marked.

@@ -5,7 +5,7 @@
 //! pause, and since nobody shares a cache, there is nothing to lock.
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The formatted date of the second last seen.
 #[derive(Debug, Default)]
@@ -21,7 +21,9 @@ impl DateCache {
         if self.second != Some(second) {
             self.second = Some(second);
             self.text.clear();
-            write!(self.text, "{}", httpdate::HttpDate::from(now)).expect("writing to a String cannot fail");
+            // From the second rather than from `now`: a clock before 1970 shows 1970 instead of a panic.
+            let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+            write!(self.text, "{date}").expect("writing to a String cannot fail");
         }
         &self.text
     }
@@ -30,7 +32,6 @@ impl DateCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn the_date_is_an_imf_fixdate_of_the_second_asked_for_rfc9110_5_6_7() {
@@ -41,5 +42,6 @@ mod tests {
         assert_eq!(dates.at(at(784_111_778, 0)), "Sun, 06 Nov 1994 08:49:38 GMT");
         // A clock that was set back is believed.
         assert_eq!(dates.at(at(0, 0)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(dates.at(UNIX_EPOCH - Duration::from_secs(99)), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 }

@@ -16,7 +16,7 @@ use super::request::{Head, Method, Path, Persistence, Span, Version};
 use super::response::Status;
 use crate::limits::Limits;
 
-/// Most empty lines skipped before a request line (RFC 9112 section 2.2 asks to ignore at least one).
+/// Maximum number of empty lines skipped before a request line (RFC 9112 section 2.2 asks to ignore at least one).
 const BLANK_LINES_MAX: usize = 8;
 
 /// What the bytes so far amount to.
@@ -52,6 +52,8 @@ pub enum ParseError {
     UnknownCoding,
     /// A major version other than 1: 505.
     UnknownVersion,
+    /// A tunnel is asked for, and this is no proxy: 501 (RFC 9110 section 9.3.6).
+    Tunnel,
 }
 
 impl ParseError {
@@ -63,7 +65,7 @@ impl ParseError {
             Self::TargetTooLong => Status::URI_TOO_LONG,
             Self::HeadTooLarge => Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => Status::CONTENT_TOO_LARGE,
-            Self::UnknownCoding => Status::NOT_IMPLEMENTED,
+            Self::UnknownCoding | Self::Tunnel => Status::NOT_IMPLEMENTED,
             Self::UnknownVersion => Status::HTTP_VERSION_NOT_SUPPORTED,
         }
     }
@@ -105,6 +107,8 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseError> {
         Ok(httparse::Status::Partial) => Ok(Parsed::Partial),
         Err(httparse::Error::TooManyHeaders) => Err(ParseError::HeadTooLarge),
         Err(httparse::Error::Version) => match version_digits(window)? {
+            // The byte that would decide lies beyond the limit.
+            None if window.len() == limits.head_bytes_max => Err(ParseError::HeadTooLarge),
             None => Ok(Parsed::Partial),
             Some((b'1', at)) => parse_as_1_1(bytes, blank + at, limits),
             Some(_) => Err(ParseError::UnknownVersion),
@@ -170,6 +174,9 @@ fn complete(
         |start: usize, length: usize| Span { start: narrow(offset + start), end: narrow(offset + start + length) };
     let target_at = token.len() + 1;
     let target = Target::parse(method, target)?;
+    if method == Method::Connect {
+        return Err(ParseError::Tunnel);
+    }
     let fields_at = head.iter().position(|&byte| byte == b'\n').map_or(head.len(), |at| at + 1);
 
     let fields = Fields::read(request.headers)?;

@@ -20,7 +20,7 @@ pub enum Method {
     Put,
     /// Remove the resource.
     Delete,
-    /// Open a tunnel.
+    /// Open a tunnel. No handler sees it: this is no proxy.
     Connect,
     /// Ask what is possible.
     Options,
@@ -87,7 +87,7 @@ impl Span {
 /// Where a target's path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
-    /// Here in the head; also the whole target of CONNECT, and the `*` of OPTIONS.
+    /// Here in the head; also the `*` of OPTIONS.
     At(Span),
     /// Nowhere: an absolute-form target without a path means `/` (RFC 9110 section 4.2.3).
     Root,
@@ -136,7 +136,7 @@ impl<'a> Request<'a> {
     }
 
     /// The path of the target, not decoded: `/sleep` in `/sleep?x=1` and in `http://host/sleep`. It is `*` for the
-    /// `OPTIONS *` that asks about the whole server, and `host:port` for CONNECT.
+    /// `OPTIONS *` that asks about the whole server.
     #[must_use]
     pub fn path(&self) -> &'a str {
         match self.head.path {
@@ -157,7 +157,7 @@ impl<'a> Request<'a> {
         self.head.version
     }
 
-    /// What the client wants to become of the connection.
+    /// Whether the client wants the connection kept open.
     #[must_use]
     pub fn persistence(&self) -> Persistence {
         self.head.persistence

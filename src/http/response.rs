@@ -30,55 +30,55 @@ macro_rules! statuses {
 }
 
 statuses! {
-    /// Done (RFC 9110 section 15.3.1).
+    /// The request succeeded (RFC 9110 section 15.3.1).
     OK = 200 "OK";
-    /// Done, and something was created (section 15.3.2).
+    /// It succeeded and created something (section 15.3.2).
     CREATED = 201 "Created";
-    /// Will be done (section 15.3.3).
+    /// It will be dealt with later (section 15.3.3).
     ACCEPTED = 202 "Accepted";
-    /// Done, and there is nothing to show (section 15.3.5).
+    /// It succeeded, and there is no content to send (section 15.3.5).
     NO_CONTENT = 204 "No Content";
-    /// Elsewhere for good (section 15.4.2).
+    /// The resource has moved for good (section 15.4.2).
     MOVED_PERMANENTLY = 301 "Moved Permanently";
-    /// Elsewhere for now (section 15.4.3).
+    /// The resource is elsewhere for now (section 15.4.3).
     FOUND = 302 "Found";
-    /// Look there (section 15.4.4).
+    /// The answer is to be fetched elsewhere, with GET (section 15.4.4).
     SEE_OTHER = 303 "See Other";
-    /// What the client has is good (section 15.4.5).
+    /// The client's copy is still good (section 15.4.5).
     NOT_MODIFIED = 304 "Not Modified";
-    /// The request is wrong (section 15.5.1).
+    /// The request is malformed (section 15.5.1).
     BAD_REQUEST = 400 "Bad Request";
-    /// Not without credentials (section 15.5.2).
+    /// The request needs credentials (section 15.5.2).
     UNAUTHORIZED = 401 "Unauthorized";
-    /// No (section 15.5.4).
+    /// The client may not have this (section 15.5.4).
     FORBIDDEN = 403 "Forbidden";
     /// No such resource (section 15.5.5).
     NOT_FOUND = 404 "Not Found";
-    /// Not with this method (section 15.5.6).
+    /// The resource does not support this method (section 15.5.6).
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed";
     /// The request took too long to arrive (section 15.5.9).
     REQUEST_TIMEOUT = 408 "Request Timeout";
-    /// In conflict with the resource's state (section 15.5.10).
+    /// The request conflicts with the resource's state (section 15.5.10).
     CONFLICT = 409 "Conflict";
     /// The body is too long (section 15.5.14).
     CONTENT_TOO_LARGE = 413 "Content Too Large";
     /// The target is too long (section 15.5.15).
     URI_TOO_LONG = 414 "URI Too Long";
-    /// The body is of a kind not understood (section 15.5.16).
+    /// The body has a type that is not understood (section 15.5.16).
     UNSUPPORTED_MEDIA_TYPE = 415 "Unsupported Media Type";
-    /// Understood, and still wrong (section 15.5.21).
+    /// The body is understood, and makes no sense (section 15.5.21).
     UNPROCESSABLE_CONTENT = 422 "Unprocessable Content";
-    /// Too often (RFC 6585 section 4).
+    /// The client asks too often (RFC 6585 section 4).
     TOO_MANY_REQUESTS = 429 "Too Many Requests";
     /// The head is too long (RFC 6585 section 5).
     REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large";
     /// The server is at fault (RFC 9110 section 15.6.1).
     INTERNAL_SERVER_ERROR = 500 "Internal Server Error";
-    /// The server does not know how (section 15.6.2).
+    /// The server does not support the method or the coding (section 15.6.2).
     NOT_IMPLEMENTED = 501 "Not Implemented";
-    /// Not now (section 15.6.4).
+    /// The server cannot answer at the moment (section 15.6.4).
     SERVICE_UNAVAILABLE = 503 "Service Unavailable";
-    /// Not this major version (section 15.6.6).
+    /// The server does not speak this major version (section 15.6.6).
     HTTP_VERSION_NOT_SUPPORTED = 505 "HTTP Version Not Supported";
 }
 

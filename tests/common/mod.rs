@@ -140,6 +140,11 @@ impl Client {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
+    /// The sending half, for a thread of its own.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().expect("a socket can be shared")
+    }
+
     /// Sends what the server may not want to read to the end.
     pub fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);

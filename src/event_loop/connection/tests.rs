@@ -376,6 +376,51 @@ fn a_request_that_stays_half_is_refused_at_its_deadline() {
 }
 
 #[test]
+fn empty_lines_after_a_request_are_no_request() {
+    let mut ring = Ring::new();
+    ring.arrive(&[get("/1").as_slice(), b"\r\n"].concat()).run(READABLE);
+    assert_eq!(ring.paths(), ["/1"]);
+    let next = ring.connection.expire(&mut ring.bench);
+    assert!(matches!(next, Next::Close));
+
+    let mut ring = Ring::new();
+    ring.arrive(b"\r\n").run(READABLE);
+    ring.arrive(&get("/1")).run(READABLE);
+    assert_eq!(ring.paths(), ["/1"]);
+}
+
+#[test]
+fn a_shutdown_shortens_every_wait_for_a_client() {
+    let limits = Limits::default();
+    let waiting: [(&[u8], Duration); 3] = [
+        (b"", limits.drain_idle_grace),
+        (b"GET / HT", limits.drain_request_grace),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+            limits.drain_request_grace,
+        ),
+    ];
+    for (bytes, grace) in waiting {
+        // Before or after the bytes have come, it is the same.
+        for early in [true, false] {
+            let mut ring = Ring::new();
+            ring.bench.draining = early;
+            if early {
+                ring.connection.drain(&ring.bench);
+            }
+            if !bytes.is_empty() {
+                ring.arrive(bytes).run(READABLE);
+            }
+            if !early {
+                ring.bench.draining = true;
+                ring.connection.drain(&ring.bench);
+            }
+            assert_eq!(ring.connection.deadline(), ring.bench.now.after(grace), "{}", bytes.escape_ascii());
+        }
+    }
+}
+
+#[test]
 fn a_job_with_more_output_than_the_limit_goes_round_again() {
     let mut ring = Ring::with_limits(Limits { output_bytes_max: 300, ..Limits::default() });
     ring.arrive(&(1..=9).flat_map(|number| get(&format!("/{number}"))).collect::<Vec<_>>());

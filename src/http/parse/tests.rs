@@ -122,13 +122,13 @@ fn targets_come_in_four_forms_rfc9112_3_2() {
         ("GET HTTP://a.example:80 HTTP/1.1", "/", None),
         ("GET https://[::1]:443?q HTTP/1.1", "/", Some("q")),
         ("OPTIONS * HTTP/1.1", "*", None),
-        ("CONNECT a.example:443 HTTP/1.1", "a.example:443", None),
     ] {
         let bytes = format!("{line}\r\nHost: a\r\n\r\n");
         let (head, ..) = accepted(bytes.as_bytes());
         let request = Request::new(&head, bytes.as_bytes());
         assert_eq!((request.path(), request.query()), (path, query), "{line}");
     }
+    refused(b"CONNECT a.example:443 HTTP/1.1\r\nHost: a\r\n\r\n", ParseError::Tunnel);
     for line in [
         "GET * HTTP/1.1",
         "GET a.example:443 HTTP/1.1",
@@ -277,6 +277,12 @@ fn each_limit_has_its_status_and_is_exact() {
     let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "N: v\r\n".repeat(count - 1));
     assert!(matches!(verdict(fields(3).as_bytes()), Ok(Parsed::Complete { .. })));
     assert_eq!(verdict(fields(4).as_bytes()), Err(ParseError::HeadTooLarge));
+
+    // A version that httparse refuses, and that ends exactly at the limit.
+    for version in ["HTTP/1.2", "HTTP/2.0"] {
+        let line = format!("{} / {version}", "A".repeat(120 - " / HTTP/1.2".len()));
+        assert_eq!(verdict((line + "\r\nHost: a\r\n\r\n").as_bytes()), Err(ParseError::HeadTooLarge));
+    }
 
     // A target limit beyond the head limit: what ran out was still the target.
     let limits = Limits { head_bytes_max: 50, target_bytes_max: 100, ..Limits::default() };
