@@ -205,7 +205,7 @@ fn handle_connection(mut stream: TcpStream, house: &House) {
     };
     if let Some(response) = response {
         let mut answer = Vec::new();
-        let date = DateCache::default().at(SystemTime::now()).to_owned();
+        let date = DateCache::default().at(Instant::now(), SystemTime::now).to_owned();
         response.write(method, Persistence::Close, &date, &mut answer);
         match stream.write_all(&answer) {
             Ok(()) => {

@@ -81,8 +81,11 @@ const EVENTS_PER_TURN: usize = 1024;
 /// Bytes read at once. A request is a few hundred; this is for pipelines and bodies.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// How long the oldest quick job may wait before another thread is put to work.
-const QUICK_PATIENCE: Duration = Duration::from_millis(1);
+/// How long the oldest quick job may wait before another thread is put to work. While jobs wait, the poll thread wakes
+/// after this time to see to it, which needs a timer. A timer of a few milliseconds is nearly always the next one to fire,
+/// so that the kernel has to set the processor's timer anew each time the poll thread goes to sleep; with one beyond the
+/// next scheduler tick (4 ms at 250 Hz) it does not, and a request costs 4 % less.
+const QUICK_PATIENCE: Duration = Duration::from_millis(10);
 
 /// How long idle worker threads may take to leave, even when the time for a shutdown is over.
 const LEAVING: Duration = Duration::from_secs(1);

@@ -1,8 +1,9 @@
 //! The way back: finished jobs, and the bell that wakes the poll thread for them.
 //!
 //! Workers push; the poll thread takes everything at once. Between the two stands one mutex, held for a push or a take
-//! and never across a system call. Ringing the bell is a system call (a write to the poller's eventfd), so it is done
-//! only when the poll thread may be asleep, and only once for however many jobs come back meanwhile.
+//! and never across a system call. Ringing the bell is a system call (a write to the poller's eventfd) and makes the
+//! kernel switch threads, so it is done only when the poll thread may be asleep, once for however many jobs come back
+//! meanwhile, and not before the worker has emptied its queue.
 //!
 //! # Why no completion is slept through
 //!
@@ -10,10 +11,14 @@
 //! while there are no jobs. A worker that pushes finds it either
 //!
 //! - unset: then the poll thread is awake and has yet to call `may_sleep`, which will find our job and refuse; or
-//! - set: then we clear it and ring. mio keeps a ring that comes before the poll call, so it does not matter whether the
-//!   poll thread has fallen asleep already or is just about to.
+//! - set: then a ring is owed. Whoever pays it clears the flag and rings. mio keeps a ring that comes before the poll
+//!   call, so it does not matter whether the poll thread has fallen asleep already or is just about to.
 //!
-//! Others that find it unset after us need not ring: ours is still on its way, and the poll thread takes everything.
+//! A ring that is owed is paid by [`Completions::ring_if_owed`], which every worker calls when its queue is empty, before
+//! it sleeps. Until then it may be busy with other jobs of that queue; but as long as a queue is not empty, the poll
+//! thread does not sleep longer than the lane's patience (see `workers.rs`), and takes everything when it wakes. So
+//! a completion waits for the rest of its batch, and even if one of these blocks, no longer than the patience.
+//!
 //! Every access is inside the mutex, so there is no memory ordering to argue about.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,14 +46,18 @@ impl Completions {
         Self { inner: Mutex::default(), waker }
     }
 
-    /// Gives a finished job back.
+    /// Gives a finished job back. If the poll thread may be asleep, a ring is owed from now on.
     pub(crate) fn push(&self, job: Box<Job>) {
-        let ring = {
+        self.lock().jobs.push(job);
+    }
+
+    /// Wakes the poll thread if it may be asleep and there is something for it.
+    pub(crate) fn ring_if_owed(&self) {
+        let owed = {
             let mut inner = self.lock();
-            inner.jobs.push(job);
-            std::mem::take(&mut inner.asleep)
+            !inner.jobs.is_empty() && std::mem::take(&mut inner.asleep)
         };
-        if ring {
+        if owed {
             self.ring();
         }
     }

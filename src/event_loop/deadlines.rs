@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The length of a tick. A deadline never passes early, and at most two ticks late.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How many ticks make a second.
+const TICKS_PER_SECOND: u64 = 10;
+
 /// Connections looked at in one turn of the loop; about a tenth of a millisecond of work.
 const SLICE: usize = 64 * 1024;
 
@@ -48,7 +51,8 @@ impl Clock {
 
     /// The tick that `now` is in.
     pub(crate) fn tick(&self, now: Instant) -> Tick {
-        let ticks = now.saturating_duration_since(self.started).as_millis() / TICK.as_millis();
+        let since = now.saturating_duration_since(self.started);
+        let ticks = since.as_secs() * TICKS_PER_SECOND + u64::from(since.subsec_nanos() / TICK.subsec_nanos());
         Tick(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 

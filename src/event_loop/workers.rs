@@ -45,7 +45,7 @@ use crate::http::response::CONTINUE;
 use crate::http::{Persistence, Request, Response, Status};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::service::Service;
+use crate::service::{Lane, Service};
 
 /// How long a thread beyond the minimum stays idle before it leaves.
 const IDLE_THREAD_STAYS: Duration = Duration::from_secs(10);
@@ -231,12 +231,8 @@ impl Queue {
     }
 
     /// Takes the oldest job, and says whether another thread has to be put to work for those behind it.
-    fn take(&mut self, config: &LaneConfig) -> Option<(Box<Job>, Help)> {
+    fn take(&mut self, config: &LaneConfig, now: Instant) -> Option<(Box<Job>, Help)> {
         let (_, job) = self.jobs.pop_front()?;
-        if self.jobs.is_empty() {
-            return Some((job, Help::NotNeeded));
-        }
-        let now = Instant::now();
         let help = self.help(config, now);
         self.taken = now;
         Some((job, help))
@@ -276,21 +272,33 @@ impl LaneShared {
     /// The life of a worker thread.
     fn run(self: &Arc<Self>, id: usize) {
         let mut answerer = Answerer::new(Arc::clone(&self.common));
+        let mut now = Instant::now();
         let mut queue = self.lock();
         queue.starting -= 1;
         loop {
-            if let Some((mut job, help)) = queue.take(&self.config) {
+            if let Some((mut job, help)) = queue.take(&self.config, now) {
                 drop(queue);
                 self.give(help);
                 log::debug!("Worker {}-{id} got a job; executing.", self.config.name);
-                answerer.answer(&mut job);
+                answerer.answer(&mut job, now);
                 self.common.completions.push(job);
+                // The only look at the clock for a job: it dates the next one's answers, too.
+                now = Instant::now();
                 queue = self.lock();
+                // The ring is put off while there is more to do, but not by those who are in no hurry with it.
+                if queue.jobs.is_empty() || self.config.patience.is_zero() {
+                    drop(queue);
+                    self.common.completions.ring_if_owed();
+                    queue = self.lock();
+                }
             } else if queue.stopping {
                 break;
             } else {
                 match self.idle(queue) {
-                    Some(awake) => queue = awake,
+                    Some(awake) => {
+                        queue = awake;
+                        now = Instant::now();
+                    }
                     None => return,
                 }
             }
@@ -342,8 +350,8 @@ impl Answerer {
         Self { common, dates: DateCache::default() }
     }
 
-    /// Answers a job's requests, as many as fit its output.
-    pub(crate) fn answer(&mut self, job: &mut Job) {
+    /// Answers a job's requests, as many as fit its output. What happens at once happens `now`.
+    pub(crate) fn answer(&mut self, job: &mut Job, mut now: Instant) {
         if job.task == Task::Continue {
             job.output.extend_from_slice(CONTINUE);
             return;
@@ -355,9 +363,12 @@ impl Answerer {
                 Task::Overloaded => overloaded(),
                 _ => self.respond(&request),
             };
+            if job.lane() == Lane::Slow {
+                now = Instant::now();
+            }
             let says_goodbye = job.is_at_last() && self.is_farewell(job);
             let persistence = if response.closes() || says_goodbye { Persistence::Close } else { wanted };
-            response.write(method, persistence, self.dates.at(SystemTime::now()), &mut job.output);
+            response.write(method, persistence, self.dates.at(now, SystemTime::now), &mut job.output);
             job.request_answered();
             if persistence == Persistence::Close {
                 job.give_up();
@@ -369,7 +380,7 @@ impl Answerer {
             }
         }
         if let Task::Refuse(Refusal { status, method }) = job.task {
-            let date = self.dates.at(SystemTime::now());
+            let date = self.dates.at(now, SystemTime::now);
             Response::error(status).write(method, Persistence::Close, date, &mut job.output);
             job.refused();
             job.after = After::Linger;

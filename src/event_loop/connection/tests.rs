@@ -130,7 +130,7 @@ impl Ring {
 
     fn finish(&mut self, mut next: Next) {
         while let Next::Dispatch(mut job) = next {
-            self.answerer.answer(&mut job);
+            self.answerer.answer(&mut job, std::time::Instant::now());
             next = self.connection.complete(job, &mut self.bench);
         }
         self.closed = matches!(next, Next::Close);
@@ -197,7 +197,7 @@ fn nothing_is_read_while_a_job_is_out_and_no_edge_is_lost() {
     ring.arrive(&get("/2"));
     assert!(matches!(ring.event(READABLE), Next::Wait));
     assert_eq!(ring.connection.socket.read_calls, 1);
-    ring.answerer.answer(&mut job);
+    ring.answerer.answer(&mut job, std::time::Instant::now());
     let next = ring.connection.complete(job, &mut ring.bench);
     assert!(matches!(next, Next::Dispatch(_)), "the second request was announced while the first was out");
     ring.finish(next);
@@ -345,7 +345,7 @@ fn each_state_has_its_deadline() {
     // From the last byte that the client took.
     ring.connection.socket.writes.extend([Ok(1), Err(ErrorKind::WouldBlock), Err(ErrorKind::WouldBlock)]);
     ring.connection.socket.writes.extend([Ok(1), Err(ErrorKind::WouldBlock)]);
-    ring.answerer.answer(&mut job);
+    ring.answerer.answer(&mut job, std::time::Instant::now());
     let next = ring.connection.complete(job, &mut ring.bench);
     ring.finish(next);
     let write = after(&ring, limits.write_timeout);
@@ -428,7 +428,7 @@ fn a_job_with_more_output_than_the_limit_goes_round_again() {
     let mut next = ring.event(READABLE);
     while let Next::Dispatch(mut job) = next {
         trips += 1;
-        ring.answerer.answer(&mut job);
+        ring.answerer.answer(&mut job, std::time::Instant::now());
         assert!(job.output.len() < 600);
         next = ring.connection.complete(job, &mut ring.bench);
     }

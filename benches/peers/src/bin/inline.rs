@@ -67,7 +67,7 @@ fn main() -> std::io::Result<()> {
                                 let request = Request::new(&head, bytes);
                                 let persistence = request.persistence();
                                 let response = site.respond(&request);
-                                let date = dates.at(SystemTime::now());
+                                let date = dates.at(std::time::Instant::now(), SystemTime::now);
                                 response.write(request.method(), persistence, date, &mut output);
                                 bytes = &bytes[length..];
                                 open = persistence != Persistence::Close;
