@@ -24,8 +24,8 @@
 //! # The parts
 //!
 //! `job` is what goes round; `deadlines` says whose time is up; `connection` is the state machine of one client;
-//! `acceptor` lets clients in; `completions` is the way back from the workers, with the bell; `workers` are the lanes.
-//! This file is the loop itself.
+//! `acceptor` lets clients in; `completions` is the way back from the workers, with the bell; `workers` are the lanes;
+//! `sync` is what the last two lock with. This file is the loop itself.
 //!
 //! # What must always hold
 //!
@@ -38,6 +38,8 @@
 //! - An error on one connection ends that connection. Only the poller itself can end the loop.
 //! - An idle loop sleeps: there is no periodic wake-up.
 
+mod sync;
+
 mod job;
 
 mod deadlines;
@@ -49,6 +51,9 @@ mod acceptor;
 mod completions;
 
 mod workers;
+
+#[cfg(all(test, loom))]
+mod model;
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -106,7 +111,7 @@ pub(crate) struct Setup {
 }
 
 /// Tells a running event loop to stop.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Stopper {
     requested: Arc<AtomicBool>,
     completions: Arc<Completions>,

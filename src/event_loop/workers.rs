@@ -34,12 +34,12 @@
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::completions::Completions;
 use super::job::{After, Job, Jobs, Refusal, Task};
+use super::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::http::date::DateCache;
 use crate::http::response::CONTINUE;
 use crate::http::{Persistence, Request, Response, Status};
