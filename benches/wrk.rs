@@ -108,8 +108,7 @@ fn measure(options: &Options) -> io::Result<()> {
         eprintln!("wrk is not installed (apt-get install wrk); only the raw client is used.");
     }
     clients.retain(|name| chosen(options.client.as_ref(), name));
-    let mut subjects = subjects::all()?;
-    subjects.retain(|subject| chosen(options.only.as_ref(), subject.name));
+    let subjects = subjects::chosen(|name| chosen(options.only.as_ref(), name))?;
 
     println!("{}", process::machine());
     for subject in &subjects {

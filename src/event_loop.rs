@@ -27,6 +27,8 @@
 //! `acceptor` lets clients in; `completions` is the way back from the workers, with the bell; `workers` are the lanes;
 //! `sync` is what the last two lock with. This file is the loop itself.
 //!
+//! The hand-over, [`job`], [`completions`] and [`workers`], can be used without the loop, by one's own; the rest is private.
+//!
 //! # What must always hold
 //!
 //! - The poll thread never blocks anywhere but in `poll`: it reads no file, sleeps for nobody, and holds a lock only to
@@ -40,7 +42,7 @@
 
 mod sync;
 
-mod job;
+pub mod job;
 
 mod deadlines;
 
@@ -48,9 +50,9 @@ mod connection;
 
 mod acceptor;
 
-mod completions;
+pub mod completions;
 
-mod workers;
+pub mod workers;
 
 #[cfg(all(test, loom))]
 mod model;

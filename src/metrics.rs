@@ -25,7 +25,7 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The live counters of one server.
         #[derive(Debug, Default)]
-        pub(crate) struct Metrics {
+        pub struct Metrics {
             $(pub(crate) $name: Counter,)*
         }
 
@@ -36,7 +36,9 @@ macro_rules! counters {
         }
 
         impl Metrics {
-            pub(crate) fn snapshot(&self) -> Snapshot {
+            /// The counters now.
+            #[must_use]
+            pub fn snapshot(&self) -> Snapshot {
                 Snapshot { $($name: self.$name.get(),)* }
             }
         }

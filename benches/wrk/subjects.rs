@@ -19,8 +19,8 @@ pub struct Subject {
     arguments: fn(SocketAddr) -> Vec<String>,
 }
 
-/// All subjects whose programs can be had: ours, and those of `benches/peers`, which are built here if need be.
-pub fn all() -> io::Result<Vec<Subject>> {
+/// The chosen subjects whose programs can be had: ours, and those of `benches/peers`, which are built here if need be.
+pub fn chosen(is_chosen: impl Fn(&str) -> bool) -> io::Result<Vec<Subject>> {
     let hello = PathBuf::from(env!("CARGO_BIN_EXE_hello"));
     let mut subjects = vec![
         Subject {
@@ -38,6 +38,38 @@ pub fn all() -> io::Result<Vec<Subject>> {
             },
         },
     ];
+    subjects.retain(|subject| is_chosen(subject.name));
+    let peers: Vec<_> = PEERS.into_iter().filter(|(name, _)| is_chosen(name)).collect();
+    if !peers.is_empty() {
+        subjects.extend(build(&peers)?);
+    }
+    if is_chosen("nginx") {
+        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            subjects.push(Subject {
+                name: "nginx",
+                what: "nginx, one worker, `return 200` with the same page",
+                program: "nginx".into(),
+                arguments: nginx_arguments,
+            });
+        } else {
+            eprintln!("nginx is not installed (apt-get install nginx-light) and will be missing from the table.");
+        }
+    }
+    Ok(subjects)
+}
+
+/// The programs of `benches/peers`.
+const PEERS: [(&str, &str); 6] = [
+    ("floor", "a bare loop, a canned answer, no parsing"),
+    ("inline", "our parser and response in a loop without workers"),
+    ("hyper", "hyper 1.x, current-thread runtime"),
+    ("axum", "axum, current-thread runtime"),
+    ("actix", "actix-web, one worker"),
+    ("may", "may_minihttp, one worker"),
+];
+
+/// Builds the peers, which takes a minute the first time.
+fn build(names: &[(&'static str, &'static str)]) -> io::Result<Vec<Subject>> {
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--locked", "--quiet", "--manifest-path"])
@@ -47,28 +79,13 @@ pub fn all() -> io::Result<Vec<Subject>> {
     if !built.success() {
         return Err(io::Error::other("the peers could not be built; `cargo build` in benches/peers says why"));
     }
-    for (name, what) in [
-        ("floor", "a bare loop, a canned answer, no parsing"),
-        ("inline", "our parser and response in a loop without workers"),
-        ("hyper", "hyper 1.x, current-thread runtime"),
-        ("axum", "axum, current-thread runtime"),
-        ("actix", "actix-web, one worker"),
-        ("may", "may_minihttp, one worker"),
-    ] {
-        let program = peers.join("target/release").join(name);
-        subjects.push(Subject { name, what, program, arguments: |address| vec![address.to_string()] });
-    }
-    if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        subjects.push(Subject {
-            name: "nginx",
-            what: "nginx, one worker, `return 200` with the same page",
-            program: "nginx".into(),
-            arguments: nginx_arguments,
-        });
-    } else {
-        eprintln!("nginx is not installed (apt-get install nginx-light) and will be missing from the table.");
-    }
-    Ok(subjects)
+    let subject = |&(name, what): &(&'static str, &'static str)| Subject {
+        name,
+        what,
+        program: peers.join("target/release").join(name),
+        arguments: |address| vec![address.to_string()],
+    };
+    Ok(names.iter().map(subject).collect())
 }
 
 /// Writes nginx's configuration and says how to start it.

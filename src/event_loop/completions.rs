@@ -22,6 +22,7 @@
 //! Every access is inside the mutex, so there is no memory ordering to argue about; and that the argument leaves no
 //! case out is checked by running every order there is (`model.rs`).
 
+use std::fmt;
 use std::io;
 use std::sync::PoisonError;
 
@@ -31,8 +32,12 @@ use super::job::{Job, Jobs};
 use super::sync::{Mutex, MutexGuard};
 
 /// What wakes the poll thread.
-pub(crate) trait Bell: Send + Sync + 'static {
+pub trait Bell: Send + Sync + 'static {
     /// Makes the poll thread's present sleep end, or else its next.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
     fn ring(&self) -> io::Result<()>;
 }
 
@@ -43,7 +48,7 @@ impl Bell for Waker {
 }
 
 /// Finished jobs on their way back to the poll thread.
-pub(crate) struct Completions {
+pub struct Completions {
     inner: Mutex<Inner>,
     bell: Box<dyn Bell>,
 }
@@ -55,18 +60,25 @@ struct Inner {
     asleep: bool,
 }
 
+impl fmt::Debug for Completions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Completions").finish_non_exhaustive()
+    }
+}
+
 impl Completions {
-    pub(crate) fn new(bell: impl Bell) -> Self {
+    /// A queue that is empty, for a poll thread that is awake.
+    pub fn new(bell: impl Bell) -> Self {
         Self { inner: Mutex::new(Inner::default()), bell: Box::new(bell) }
     }
 
     /// Gives a finished job back. If the poll thread may be asleep, a ring is owed from now on.
-    pub(crate) fn push(&self, job: Box<Job>) {
+    pub fn push(&self, job: Box<Job>) {
         self.lock().jobs.push(job);
     }
 
     /// Wakes the poll thread if it may be asleep and there is something for it.
-    pub(crate) fn ring_if_owed(&self) {
+    pub fn ring_if_owed(&self) {
         let owed = {
             let mut inner = self.lock();
             !inner.jobs.is_empty() && std::mem::take(&mut inner.asleep)
@@ -77,7 +89,7 @@ impl Completions {
     }
 
     /// Wakes the poll thread whatever it is doing.
-    pub(crate) fn ring(&self) {
+    pub fn ring(&self) {
         if let Err(error) = self.bell.ring() {
             // An eventfd takes a write as long as it exists, and it lives as long as we do.
             log::error!("cannot wake the poll thread: {error}");
@@ -85,7 +97,7 @@ impl Completions {
     }
 
     /// Exchanges the finished jobs for the empty list `taken`.
-    pub(crate) fn take(&self, taken: &mut Jobs) {
+    pub fn take(&self, taken: &mut Jobs) {
         debug_assert!(taken.is_empty(), "jobs taken before have been dealt with");
         let mut inner = self.lock();
         inner.asleep = false;
@@ -93,7 +105,7 @@ impl Completions {
     }
 
     /// Announces that the poll thread is going to sleep; it must not if this says no.
-    pub(crate) fn may_sleep(&self) -> bool {
+    pub fn may_sleep(&self) -> bool {
         let mut inner = self.lock();
         inner.asleep = inner.jobs.is_empty();
         inner.asleep

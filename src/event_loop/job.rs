@@ -27,17 +27,17 @@ const KEPT_CAPACITY: usize = 16 * 1024;
 
 /// One trip to a worker and back, and the buffers for it.
 #[derive(Debug, Default)]
-pub(crate) struct Job {
+pub struct Job {
     /// The connection's key in the event loop.
-    pub(crate) token: usize,
+    pub token: usize,
     /// Which workers answer its requests.
     lane: Lane,
     /// What a worker shall do with it.
-    pub(crate) task: Task,
+    pub task: Task,
     /// Whether the server answers nobody any more after this job, so that its last answer says so.
-    pub(crate) farewell: bool,
+    pub farewell: bool,
     /// What becomes of the connection once the output is sent; decided by the worker.
-    pub(crate) after: After,
+    pub after: After,
     /// Bytes as they arrived.
     input: Vec<u8>,
     /// How many bytes of the input have been parsed.
@@ -49,7 +49,7 @@ pub(crate) struct Job {
     /// The decoder of the body that the last request is still waiting for.
     body: Option<Decoder>,
     /// Answers as they go over the wire.
-    pub(crate) output: Vec<u8>,
+    pub output: Vec<u8>,
     /// How many bytes of the output have been sent.
     sent: usize,
     /// How many responses are in the output.
@@ -58,11 +58,11 @@ pub(crate) struct Job {
 
 /// Jobs on their way. Each travels in its box, from the loop through a worker and back, so that a move is a pointer's.
 #[allow(clippy::vec_box)]
-pub(crate) type Jobs = Vec<Box<Job>>;
+pub type Jobs = Vec<Box<Job>>;
 
 /// What a worker shall do with a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Task {
+pub enum Task {
     /// Let the service answer the requests.
     #[default]
     Answer,
@@ -76,15 +76,16 @@ pub(crate) enum Task {
 
 /// An answer made by the server itself, to something that is not a request we accept. The connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: Status,
+pub struct Refusal {
+    /// The status that says why.
+    pub status: Status,
     /// The method of the refused request as far as it matters here: HEAD, whose answers have no content, or another.
-    pub(crate) method: Method,
+    pub method: Method,
 }
 
 /// What becomes of a connection when a job's output has been sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum After {
+pub enum After {
     /// It listens for the next request.
     #[default]
     KeepAlive,
@@ -97,7 +98,7 @@ pub(crate) enum After {
 
 /// What a job's input amounts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Intake {
+pub enum Intake {
     /// Nothing has arrived.
     Empty,
     /// Part of a request head.
@@ -125,16 +126,24 @@ impl fmt::Display for Job {
 }
 
 /// The rules a job reads by.
-pub(crate) struct Rules<'a> {
-    pub(crate) limits: &'a Limits,
-    pub(crate) service: &'a dyn Service,
+pub struct Rules<'a> {
+    /// What a request may be.
+    pub limits: &'a Limits,
+    /// Who says which lane a request belongs to.
+    pub service: &'a dyn Service,
     /// Maximum number of requests that may be read now.
-    pub(crate) requests_max: usize,
+    pub requests_max: usize,
+}
+
+impl fmt::Debug for Rules<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Rules").field("limits", self.limits).finish_non_exhaustive()
+    }
 }
 
 impl Job {
     /// Takes bytes that have arrived and says what the input amounts to now.
-    pub(crate) fn receive(&mut self, bytes: &[u8], rules: &Rules<'_>) -> Intake {
+    pub fn receive(&mut self, bytes: &[u8], rules: &Rules<'_>) -> Intake {
         let Some(decoder) = &mut self.body else {
             self.input.extend_from_slice(bytes);
             return self.parse(rules);
@@ -156,7 +165,7 @@ impl Job {
 
     /// Reads as many requests from the unparsed input as may travel together: complete, of one lane, up to the first
     /// that closes the connection.
-    pub(crate) fn parse(&mut self, rules: &Rules<'_>) -> Intake {
+    pub fn parse(&mut self, rules: &Rules<'_>) -> Intake {
         while self.has_room(rules) {
             let start = self.parsed;
             let (head, length, framing, expects_continue) = match parse(&self.input[start..], rules.limits) {
@@ -228,7 +237,7 @@ impl Job {
     }
 
     /// Refuses whatever has not been parsed. Requests before it are answered first.
-    pub(crate) fn refuse(&mut self, status: Status) {
+    pub fn refuse(&mut self, status: Status) {
         let line = self.input[self.parsed..].trim_ascii_start();
         let method = if line.starts_with(b"HEAD ") { Method::Head } else { Method::Other };
         self.task = Task::Refuse(Refusal { status, method });
@@ -240,7 +249,7 @@ impl Job {
     }
 
     /// Refuses a request that did not arrive in time.
-    pub(crate) fn time_out(&mut self) {
+    pub fn time_out(&mut self) {
         if self.body.take().is_some() {
             self.withdraw(Status::REQUEST_TIMEOUT);
         } else {
@@ -260,7 +269,8 @@ impl Job {
     }
 
     /// Which workers it goes to now. To ask for a body, or to turn away, is quick whatever the request.
-    pub(crate) fn lane(&self) -> Lane {
+    #[must_use]
+    pub fn lane(&self) -> Lane {
         match self.task {
             Task::Answer | Task::Refuse(_) => self.lane,
             Task::Continue | Task::Overloaded => Lane::Quick,
@@ -268,12 +278,13 @@ impl Job {
     }
 
     /// Sends the job to the quick lane, where its requests are turned away.
-    pub(crate) fn turn_away(&mut self) {
+    pub fn turn_away(&mut self) {
         self.task = Task::Overloaded;
     }
 
     /// The number of responses that the job asks for.
-    pub(crate) fn responses(&self) -> u64 {
+    #[must_use]
+    pub fn responses(&self) -> u64 {
         let refusal = u64::from(matches!(self.task, Task::Refuse(_)));
         match self.task {
             Task::Continue => 0,
@@ -282,78 +293,85 @@ impl Job {
     }
 
     /// The next request without an answer.
-    pub(crate) fn next_request(&self) -> Option<Request<'_>> {
+    #[must_use]
+    pub fn next_request(&self) -> Option<Request<'_>> {
         let (start, head) = self.requests.get(self.answered)?;
         Some(Request::new(head, &self.input[*start..]))
     }
 
     /// Whether the next answer is the last that this job will get.
-    pub(crate) fn is_at_last(&self) -> bool {
+    #[must_use]
+    pub fn is_at_last(&self) -> bool {
         self.answered + 1 >= self.requests.len() && !matches!(self.task, Task::Refuse(_))
     }
 
     /// Notes that the next request has its answer in the output.
-    pub(crate) fn request_answered(&mut self) {
+    pub fn request_answered(&mut self) {
         self.answered += 1;
         self.responses += 1;
     }
 
     /// Notes that the refusal behind the requests is in the output.
-    pub(crate) fn refused(&mut self) {
+    pub fn refused(&mut self) {
         self.task = Task::Answer;
         self.responses += 1;
     }
 
     /// Gives up whatever has not been answered; the connection is about to close.
-    pub(crate) fn give_up(&mut self) {
+    pub fn give_up(&mut self) {
         self.answered = self.requests.len();
         self.task = Task::Answer;
     }
 
     /// Whether there is still something for a worker to do once the output is sent.
-    pub(crate) fn is_unfinished(&self) -> bool {
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
         self.answered < self.requests.len() || matches!(self.task, Task::Refuse(_))
     }
 
     /// Whether nothing but empty lines has arrived, which mean nothing before a request (RFC 9112 section 2.2).
-    pub(crate) fn is_blank(&self) -> bool {
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
         self.requests.is_empty() && self.input[self.parsed..].iter().all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
     /// Whether bytes have arrived that no request in this job accounts for.
-    pub(crate) fn has_leftover(&self) -> bool {
+    #[must_use]
+    pub fn has_leftover(&self) -> bool {
         self.parsed < self.input.len()
     }
 
     /// The part of the output that the socket has not taken yet.
-    pub(crate) fn unsent(&self) -> &[u8] {
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
         &self.output[self.sent..]
     }
 
     /// Notes that the socket has taken this many bytes.
-    pub(crate) fn advance(&mut self, length: usize) {
+    pub fn advance(&mut self, length: usize) {
         self.sent += length;
     }
 
     /// Empties the output, all of which has been sent, and says how many responses it was.
-    pub(crate) fn clear_output(&mut self) -> u64 {
+    pub fn clear_output(&mut self) -> u64 {
         self.output.clear();
         self.sent = 0;
         std::mem::take(&mut self.responses)
     }
 
     /// Whether the last request is still waiting for its body.
-    pub(crate) fn awaits_body(&self) -> bool {
+    #[must_use]
+    pub fn awaits_body(&self) -> bool {
         self.body.is_some()
     }
 
     /// Goes on to wait for the body that the client has been asked to send.
-    pub(crate) fn await_body(&mut self) {
+    pub fn await_body(&mut self) {
         self.task = Task::Answer;
     }
 
     /// Forgets the requests, all of which have been answered, and keeps the input behind them.
-    pub(crate) fn clear_answered(&mut self) {
+    pub fn clear_answered(&mut self) {
         self.requests.clear();
         self.answered = 0;
         self.task = Task::Answer;
@@ -369,14 +387,14 @@ impl Job {
     }
 
     /// Gives back memory that a request which is slow to arrive does not need.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         if self.input.capacity() > KEPT_CAPACITY {
             self.input.shrink_to(self.input.len());
         }
     }
 
     /// Empties the job for another connection.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.input.clear();
         self.parsed = 0;
         self.body = None;

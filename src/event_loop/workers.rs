@@ -32,6 +32,7 @@
 //! - If the queue is not empty, a thread is awake and will look at it, or a nudge is due.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -52,31 +53,35 @@ const IDLE_THREAD_STAYS: Duration = Duration::from_secs(10);
 
 /// The size and manners of a lane.
 #[derive(Clone, Debug)]
-pub(crate) struct LaneConfig {
+pub struct LaneConfig {
     /// The name of its threads, without their number.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Threads that are always there.
-    pub(crate) threads_min: usize,
+    pub threads_min: usize,
     /// Threads there may be.
-    pub(crate) threads_max: usize,
+    pub threads_max: usize,
     /// Jobs that may wait.
-    pub(crate) queue_max: usize,
+    pub queue_max: usize,
     /// How long the oldest job may wait before another thread is put to work; see the module's text.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
 }
 
 /// What both lanes share.
-pub(crate) struct Common {
-    pub(crate) service: Arc<dyn Service>,
-    pub(crate) completions: Arc<Completions>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) limits: Limits,
+pub struct Common {
+    /// Who answers.
+    pub service: Arc<dyn Service>,
+    /// The way back.
+    pub completions: Arc<Completions>,
+    /// Where panics and threads that could not be started are counted.
+    pub metrics: Arc<Metrics>,
+    /// How much output a job may have.
+    pub limits: Limits,
     /// Set when the server begins to shut down; from then on every answer says that the connection closes.
-    pub(crate) draining: AtomicBool,
+    pub draining: AtomicBool,
 }
 
 /// One lane: a queue and the threads that serve it.
-pub(crate) struct Workers {
+pub struct Workers {
     lane: Arc<LaneShared>,
 }
 
@@ -118,13 +123,25 @@ enum Help {
     Start(usize),
 }
 
+impl fmt::Debug for Common {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Common").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Workers").field("lane", &self.lane.config).finish_non_exhaustive()
+    }
+}
+
 impl Workers {
     /// Starts a lane with its minimum of threads.
     ///
     /// # Errors
     ///
     /// If the system refuses to start one of them.
-    pub(crate) fn start(config: LaneConfig, common: Arc<Common>) -> std::io::Result<Self> {
+    pub fn start(config: LaneConfig, common: Arc<Common>) -> std::io::Result<Self> {
         let queue = Queue {
             jobs: VecDeque::new(),
             taken: Instant::now(),
@@ -145,7 +162,7 @@ impl Workers {
     }
 
     /// Queues jobs, in order. Those for which there is no room stay in `jobs`.
-    pub(crate) fn submit(&self, jobs: &mut Jobs, now: Instant) {
+    pub fn submit(&self, jobs: &mut Jobs, now: Instant) {
         let help = {
             let mut queue = self.lane.lock();
             let count = queue.room(&self.lane.config).min(jobs.len());
@@ -156,7 +173,8 @@ impl Workers {
     }
 
     /// Applies the rules at a moment when nothing else does. Says whether jobs are waiting.
-    pub(crate) fn nudge(&self, now: Instant) -> bool {
+    #[must_use]
+    pub fn nudge(&self, now: Instant) -> bool {
         let (help, waiting) = {
             let mut queue = self.lane.lock();
             (queue.help(&self.lane.config, now), !queue.jobs.is_empty())
@@ -166,7 +184,8 @@ impl Workers {
     }
 
     /// Lets the threads finish what is queued and leave; waits for that until `deadline`. Says whether all have left.
-    pub(crate) fn stop(&self, deadline: Instant) -> bool {
+    #[must_use]
+    pub fn stop(&self, deadline: Instant) -> bool {
         let mut queue = self.lane.lock();
         queue.stopping = true;
         self.lane.work.notify_all();
