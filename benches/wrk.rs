@@ -135,6 +135,7 @@ fn measure(options: &Options) -> io::Result<()> {
                             connections: scenario.connections,
                             pipeline: scenario.pipeline,
                             close,
+                            rate: None,
                             duration: options.duration,
                         };
                         run_client(client, &server, Load { duration: WARM_UP, ..load }, client_on)?;

@@ -20,6 +20,10 @@ pub struct Load {
     pub pipeline: usize,
     /// Whether each request gets a connection of its own.
     pub close: bool,
+    /// Requests a second, sent when their time has come, whether or not others have been answered (open loop). Without it,
+    /// each connection sends its next batch when the last is answered (closed loop), and a server that stalls is asked
+    /// less.
+    pub rate: Option<u32>,
     pub duration: Duration,
 }
 
@@ -29,25 +33,27 @@ pub struct Seen {
     pub requests: u64,
     pub errors: u64,
     pub seconds: f64,
-    /// Time from the first byte of a batch of requests to the last byte of its answers, in microseconds.
+    /// Time from when a batch of requests was sent, or in an open loop should have been, to the last byte of its answers,
+    /// in microseconds.
     pub p50: f64,
     pub p99: f64,
     pub max: f64,
 }
 
-/// The part of the program that runs as the client: `client ADDRESS CONNECTIONS PIPELINE close|keep SECONDS`.
+/// The part of the program that runs as the client: `client ADDRESS CONNECTIONS PIPELINE close|keep SECONDS [RATE]`.
 pub fn main(arguments: &[String]) -> ExitCode {
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<f64>().ok());
     let address = arguments.first().and_then(|text| text.parse().ok());
     let (Some(address), Some(connections), Some(pipeline), Some(seconds)) = (address, number(1), number(2), number(4))
     else {
-        eprintln!("client ADDRESS CONNECTIONS PIPELINE close|keep SECONDS");
+        eprintln!("client ADDRESS CONNECTIONS PIPELINE close|keep SECONDS [RATE]");
         return ExitCode::from(2);
     };
     let load = Load {
         connections: connections as usize,
         pipeline: pipeline as usize,
         close: arguments.get(3).is_some_and(|text| text == "close"),
+        rate: number(5).map(|rate| rate as u32),
         duration: Duration::from_secs_f64(seconds),
     };
     match run(address, load) {
@@ -81,6 +87,14 @@ struct Connection {
     /// Bytes of this batch's answers that have not arrived.
     missing: usize,
     sent: Instant,
+    /// Whether an open loop has been told that it may use this connection.
+    known: bool,
+}
+
+/// When the requests of an open loop are due.
+struct Schedule {
+    next: Instant,
+    step: Duration,
 }
 
 fn run(address: SocketAddr, load: Load) -> io::Result<Seen> {
@@ -100,15 +114,30 @@ fn run(address: SocketAddr, load: Load) -> io::Result<Seen> {
     let mut seen = Seen::default();
     let started = Instant::now();
     let mut now = started;
+    let mut schedule = load.rate.map(|rate| Schedule { next: started, step: Duration::from_secs(1) / rate.max(1) });
+    // Connections that wait for the next request of the schedule.
+    let mut free: Vec<usize> = Vec::with_capacity(load.connections);
     while now - started < load.duration {
-        poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+        let patience = schedule.as_ref().map_or(Duration::from_millis(100), |_| Duration::ZERO);
+        poll.poll(&mut events, Some(patience))?;
         now = Instant::now();
+        while let Some(schedule) = schedule.as_mut().filter(|schedule| schedule.next <= now) {
+            let Some(key) = free.pop() else { break };
+            send(&mut connections[key], &batch, length);
+            connections[key].sent = schedule.next;
+            schedule.next += schedule.step;
+        }
         for event in &events {
             let key = event.token().0;
             let connection = &mut connections[key];
             // A connection is writable when it is opened; that is when its first batch goes out.
             if connection.missing == 0 && event.is_writable() {
-                send(connection, &batch, length);
+                if schedule.is_none() {
+                    send(connection, &batch, length);
+                } else if !connection.known {
+                    connection.known = true;
+                    free.push(key);
+                }
                 continue;
             }
             if !event.is_readable() {
@@ -122,6 +151,8 @@ fn run(address: SocketAddr, load: Load) -> io::Result<Seen> {
                         times.push(connection.sent.elapsed());
                         if load.close {
                             connections[key] = open(address, &poll, key)?;
+                        } else if schedule.is_some() {
+                            free.push(key);
                         } else {
                             send(connection, &batch, length);
                         }
@@ -149,7 +180,7 @@ fn open(address: SocketAddr, poll: &Poll, key: usize) -> io::Result<Connection> 
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     poll.registry().register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE)?;
-    Ok(Connection { stream, missing: 0, sent: Instant::now() })
+    Ok(Connection { stream, missing: 0, sent: Instant::now(), known: false })
 }
 
 fn send(connection: &mut Connection, batch: &[u8], length: usize) {
@@ -163,7 +194,8 @@ fn send(connection: &mut Connection, batch: &[u8], length: usize) {
 /// Asks once, and measures the answer: its head up to the empty line, and the content of the length it says.
 fn answer_length(address: SocketAddr, request: &[u8]) -> io::Result<usize> {
     let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // Long enough for a server that is asleep in all its threads.
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
