@@ -75,7 +75,9 @@ fn handing_over(criterion: &mut Criterion) {
         draining: AtomicBool::new(false),
     };
     let patience = Duration::from_millis(10);
-    let config = LaneConfig { name: "bench", threads_min: 2, threads_max: 2, queue_max: usize::MAX, patience };
+    let ring_put_off = Duration::from_micros(100);
+    let config =
+        LaneConfig { name: "bench", threads_min: 2, threads_max: 2, queue_max: usize::MAX, patience, ring_put_off };
     let workers = Workers::start(config, Arc::new(common)).expect("two threads can be had");
     let rules = Rules { limits: &limits, service: &*service, requests_max: usize::MAX };
 

@@ -54,9 +54,6 @@ pub mod completions;
 
 pub mod workers;
 
-#[cfg(all(test, loom))]
-mod model;
-
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +91,9 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// next scheduler tick (4 ms at 250 Hz) it does not, and a request costs 4 % less.
 const QUICK_PATIENCE: Duration = Duration::from_millis(10);
 
+/// How long a quick worker may put off the ring for its finished jobs: about the time for a batch of pages.
+const QUICK_RING_PUT_OFF: Duration = Duration::from_micros(100);
+
 /// How long idle worker threads may take to leave, even when the time for a shutdown is over.
 const LEAVING: Duration = Duration::from_secs(1);
 
@@ -106,7 +106,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     /// Threads of the quick lane.
     pub(crate) workers: usize,
-    /// Most threads of the slow lane.
+    /// Maximum number of threads of the slow lane.
     pub(crate) slow_workers: usize,
     /// Stop after this many responses.
     pub(crate) requests: Option<u64>,
@@ -179,6 +179,7 @@ impl EventLoop {
             // As long as there are connections: each has one job out at most.
             queue_max: usize::MAX,
             patience: QUICK_PATIENCE,
+            ring_put_off: QUICK_RING_PUT_OFF,
         };
         let slow = LaneConfig {
             name: "slow",
@@ -187,6 +188,7 @@ impl EventLoop {
             threads_max: setup.slow_workers,
             queue_max: setup.limits.slow_queue_max,
             patience: Duration::ZERO,
+            ring_put_off: Duration::ZERO,
         };
         let now = Instant::now();
         let clock = Clock::new(now);
@@ -409,3 +411,6 @@ impl EventLoop {
         if quick && slow { Drain::Complete } else { Drain::Cut(0) }
     }
 }
+
+#[cfg(all(test, loom))]
+mod model;

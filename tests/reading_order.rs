@@ -24,7 +24,8 @@ fn modules(file: &Path, prefix: &str, found: &mut Vec<(String, PathBuf)>) {
 
 /// The lines of a source file that are neither comments nor tests.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    let without_tests = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let tests = ["#[cfg(test)]", "#[cfg(all(test"].into_iter().filter_map(|mark| text.find(mark)).min();
+    let without_tests = &text[..tests.unwrap_or(text.len())];
     without_tests.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 

@@ -15,9 +15,10 @@
 //!   call, so it does not matter whether the poll thread has fallen asleep already or is just about to.
 //!
 //! A ring that is owed is paid by [`Completions::ring_if_owed`], which every worker calls when its queue is empty, before
-//! it sleeps. Until then it may be busy with other jobs of that queue; but as long as a queue is not empty, the poll
-//! thread does not sleep longer than the lane's patience (see `workers.rs`), and takes everything when it wakes. So
-//! a completion waits for the rest of its batch, and even if one of these blocks, no longer than the patience.
+//! it sleeps, and between two jobs when it has put the ring off for long enough. Until then it may be busy with other jobs
+//! of that queue; but as long as a queue is not empty, the poll thread does not sleep longer than the lane's patience (see
+//! `workers.rs`), and takes everything when it wakes. So a completion waits for the rest of its batch, if these are quick;
+//! and if one of them blocks, no longer than the patience.
 //!
 //! Every access is inside the mutex, so there is no memory ordering to argue about; and that the argument leaves no
 //! case out is checked by running every order there is (`model.rs`).

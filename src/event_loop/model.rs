@@ -65,7 +65,10 @@ impl PollThread {
             limits: Limits::default(),
             draining: AtomicBool::new(false),
         };
-        let config = LaneConfig { name: "model", threads_min, threads_max, queue_max: usize::MAX, patience };
+        // What depends on how long something takes is either always or never.
+        let ring_put_off = patience;
+        let config =
+            LaneConfig { name: "model", threads_min, threads_max, queue_max: usize::MAX, patience, ring_put_off };
         let workers = Workers::start(config, Arc::new(common)).unwrap();
         Self { poller, completions, workers, service, limits: Limits::default() }
     }

@@ -1,9 +1,9 @@
 //! The threads that answer: a queue, and a pool that grows when jobs wait and shrinks when they do not.
 //!
-//! The server has two of these, called lanes. The *quick* lane has about as many threads as the machine has
-//! cores; since its jobs do not wait for anything, more would only get in each other's way. The *slow* lane has a thread
-//! for every job, up to a limit, because its jobs spend their time waiting; an idle thread beyond the minimum leaves
-//! after a while. So a crowd of sleepers holds real, blocked threads, and yet nobody else waits behind it.
+//! The server has two of these, called lanes. The *quick* lane has about as many threads as the machine has cores; since
+//! its jobs do not wait for anything, more would only get in each other's way. The *slow* lane has a thread for every
+//! job, up to a limit, because its jobs spend their time waiting; an idle thread beyond the minimum leaves after a while.
+//! So a crowd of sleepers holds real, blocked threads, and yet nobody else waits behind it.
 //!
 //! # When another thread is put to work
 //!
@@ -64,6 +64,9 @@ pub struct LaneConfig {
     pub queue_max: usize,
     /// How long the oldest job may wait before another thread is put to work; see the module's text.
     pub patience: Duration,
+    /// How long a worker that has more to do may keep finished jobs before it rings for them, so that more can come back
+    /// with one ring.
+    pub ring_put_off: Duration,
 }
 
 /// What both lanes share.
@@ -292,6 +295,8 @@ impl LaneShared {
     fn run(self: &Arc<Self>, id: usize) {
         let mut answerer = Answerer::new(Arc::clone(&self.common));
         let mut now = Instant::now();
+        // Since when this worker has put a ring off.
+        let mut unrung = None;
         let mut queue = self.lock();
         queue.starting -= 1;
         loop {
@@ -304,9 +309,11 @@ impl LaneShared {
                 // The only look at the clock for a job: it dates the next one's answers, too.
                 now = Instant::now();
                 queue = self.lock();
-                // The ring is put off while there is more to do, but not by those who are in no hurry with it.
-                if queue.jobs.is_empty() || self.config.patience.is_zero() {
+                // The ring is put off while there is more to do, unless that may take long.
+                let put_off = now.saturating_duration_since(*unrung.get_or_insert(now));
+                if queue.jobs.is_empty() || put_off >= self.config.ring_put_off {
                     drop(queue);
+                    unrung = None;
                     self.common.completions.ring_if_owed();
                     queue = self.lock();
                 }
