@@ -78,7 +78,7 @@ pub(crate) struct Workbench {
     pub(crate) metrics: Arc<Metrics>,
     /// This turn's time.
     pub(crate) now: Tick,
-    /// Where bytes are read to; what is in it is worthless after the bench.
+    /// Where bytes are read to; what is in it is worthless after the visit.
     pub(crate) scratch: Box<[u8]>,
     /// Emptied jobs, to be used again.
     pub(crate) spare_jobs: Jobs,
